@@ -1,0 +1,362 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * uswitch.h - the ABI of the dataplane, single source for C and Python.
+ *
+ * Everything that crosses from the control plane (Python) into the dataplane
+ * (C) has its layout here: the library calls, the messages of the dataplane
+ * link, the shared state pages.  The text between the two cffi markers is cut
+ * out and parsed by cffi, so it holds plain declarations only: literal
+ * numbers, fixed-width integers, structs without attributes.  uswitch.c
+ * proves sizes and offsets at compile time.
+ *
+ * Every struct is laid out without implicit padding.  Integers are in host
+ * byte order: both sides run on one host.
+ *
+ * Calls return 0 or a negative errno.  A file descriptor argument is borrowed:
+ * a call that keeps one duplicates it (close-on-exec), the caller closes its
+ * own.  All calls except uswitch_poll() belong to one thread, the control
+ * thread.
+ */
+#ifndef USWITCH_H
+#define USWITCH_H
+
+#include <stdint.h>
+
+/* cffi:begin */
+
+#define US_ABI_VERSION 1
+
+/* Limits.  A bigger value from outside is refused with -EINVAL or -E2BIG. */
+#define US_PORTS_MAX 1024       /* port ids are 0 .. US_PORTS_MAX - 1 */
+#define US_SEGMENTS_MAX 4096    /* segment ids are 1 .. US_SEGMENTS_MAX - 1 */
+#define US_SEGMENT_NONE 0
+#define US_VID_UNTAGGED 4096    /* "no tag", a row of the tag table like any other */
+#define US_TAG_ROWS_MAX 4097
+#define US_MACS_MAX 64          /* pinned addresses a port */
+#define US_WORKERS_MAX 32
+#define US_QUEUES_MAX 8         /* queue pairs a port */
+#define US_RINGS_MAX 16         /* virtqueues a port: 2 * i receives, 2 * i + 1 transmits (guest view) */
+#define US_RING_SIZE_MAX 32768
+#define US_REGIONS_MAX 64
+#define US_FRAME_MIN 14
+#define US_FRAME_MAX 65562      /* 64 KiB IPv4/6 packet + Ethernet + two tags */
+#define US_DROPS_MAX 48
+#define US_LINK_MSG_MAX 65536   /* bytes of one message of the dataplane link */
+#define US_LINK_FDS_MAX 64      /* file descriptors beside one message */
+#define US_BLOB_MAX 32768       /* bytes of one escrow entry */
+
+/* Kinds of ports (us_port_add.kind). */
+#define US_KIND_VHOST 1
+#define US_KIND_TAP 2
+
+/* ---- state pages: shared memory, memfd of US_STATE_PAGE_SIZE bytes ---- */
+
+#define US_STATE_MAGIC 0x67507375
+#define US_STATE_PAGE_SIZE 16384
+
+/*
+ * Counters of one queue of a port.  Directions are the switch's: "in" counts
+ * frames that enter the switch from the port (the guest sent them), "out"
+ * those the switch delivers to the port (the guest receives them).  One
+ * writer at a time: "in" by the worker that owns the queue, "out" by whoever
+ * holds the lock of the receiving ring.
+ */
+struct us_queue_counters {
+    uint64_t frames;
+    uint64_t bytes;             /* Ethernet frame bytes, no FCS, no virtio-net header */
+    uint64_t flooded;           /* in: frames flooded; out: copies received by flooding */
+    uint64_t gso;               /* frames that carry a segmentation request */
+    uint64_t csum_fixed;        /* out: checksums completed in software for this receiver */
+    uint64_t gso_fixed;         /* out: frames segmented in software for this receiver */
+    uint64_t bursts;
+    uint64_t signals;           /* call eventfd writes */
+    uint64_t spare[8];
+    uint64_t drop[48];          /* indexed by drop reason, see us_drop_name() */
+};
+
+/* Position of one virtqueue; written before it is published to the guest. */
+struct us_ring_state {
+    uint16_t last_avail;        /* next avail index the switch will take */
+    uint16_t used_idx;          /* next used index the switch will publish */
+    uint16_t active;            /* 1 while the dataplane serves the ring */
+    uint16_t size;
+    uint64_t features;          /* virtio feature bits the ring runs with */
+    uint64_t spare[2];
+};
+
+struct us_state_page {
+    uint32_t magic;             /* US_STATE_MAGIC */
+    uint32_t version;           /* US_ABI_VERSION */
+    uint32_t port_id;
+    uint32_t broken;            /* drop/break reason, 0 while the port is healthy (writer: dataplane) */
+    uint32_t broken_ring;
+    uint32_t session_busy;      /* 1 while uswitchd works on a peer's request (writer: uswitchd) */
+    uint64_t broken_detail;     /* the offending value, for the operator's message */
+    uint64_t spare[4];
+    struct us_ring_state ring[16];
+    struct us_queue_counters in[8];
+    struct us_queue_counters out[8];
+};
+
+#define US_SWITCH_MAGIC 0x77537375
+#define US_SWITCH_PAGE_SIZE 16384
+
+/* One worker thread; writer: that worker. */
+struct us_worker_state {
+    uint64_t passes;            /* turns of the poll loop */
+    uint64_t busy_passes;       /* turns that moved at least one frame */
+    uint64_t cycles;            /* TSC cycles spent awake */
+    uint64_t busy_cycles;       /* TSC cycles of the busy turns */
+    uint64_t frames;            /* frames taken in */
+    uint64_t sleeps;            /* times gone to sleep */
+    uint64_t wakeups;
+    uint64_t queues;            /* queues it serves now */
+    int64_t tid;                /* kernel thread id, 0 if not running */
+    int64_t cpu;                /* pinned CPU, -1 if not pinned */
+    uint64_t spare[6];
+};
+
+/* memfd of US_SWITCH_PAGE_SIZE bytes, one a dataplane process. */
+struct us_switch_page {
+    uint32_t magic;             /* US_SWITCH_MAGIC */
+    uint32_t version;
+    uint32_t pid;
+    uint32_t n_workers;
+    uint64_t started_ns;        /* CLOCK_BOOTTIME at start */
+    uint64_t tsc_khz;           /* cycles a millisecond, 0 if unknown */
+    uint64_t fdb_entries;       /* live entries (writer: workers and control) */
+    uint64_t fdb_capacity;
+    uint64_t fdb_moves;         /* addresses that moved between ports */
+    uint64_t fdb_evicted;
+    uint64_t fdb_refused;       /* not learned: quota or full bucket */
+    uint64_t spare[7];
+    struct us_worker_state worker[32];
+};
+
+/* ---- requests: arguments of the library calls and payload of the link ---- */
+
+struct us_config {
+    uint32_t n_workers;         /* 1 .. US_WORKERS_MAX; 0 in us_config means: no threads, uswitch_poll() drives */
+    uint32_t poll_us;           /* how long a worker spins without work before it sleeps; 0: sleep at once */
+    uint32_t fdb_buckets;       /* power of two, 16 .. 1048576, five addresses each */
+    uint32_t fdb_age_s;         /* seconds, 1 .. 65000 */
+    int32_t cpu[32];            /* CPU of each worker, -1: not pinned */
+};
+
+struct us_port_add {
+    uint32_t port_id;
+    uint32_t kind;              /* US_KIND_* */
+    uint32_t flood_rate;        /* copies a second this port may cause by flooding, 0: no limit */
+    uint32_t flood_burst;       /* copies, bucket depth */
+    uint32_t fdb_quota;         /* addresses learned from this port, at most */
+    uint32_t max_frame;         /* longest frame without segmentation request the port sends or gets, bytes, US_FRAME_MIN .. US_FRAME_MAX */
+};
+
+struct us_port_del {
+    uint32_t port_id;
+    uint32_t spare;
+};
+
+struct us_tag_row {
+    uint16_t vid;               /* 1 .. 4094 or US_VID_UNTAGGED */
+    uint16_t segment;           /* 1 .. US_SEGMENTS_MAX - 1 */
+};
+
+/* Replaces the port's whole tag table; n == 0 cuts the port off. */
+struct us_port_tags {
+    uint32_t port_id;
+    uint32_t n;
+    struct us_tag_row row[4097];
+};
+
+/* Replaces the list of addresses pinned to the port, in every segment it has a row for. */
+struct us_port_macs {
+    uint32_t port_id;
+    uint32_t n;
+    uint8_t mac[64][6];
+};
+
+struct us_port_limits {
+    uint32_t port_id;
+    uint32_t flood_rate;
+    uint32_t flood_burst;
+    uint32_t fdb_quota;
+    uint32_t max_frame;
+    uint32_t spare;
+};
+
+/* One region of guest memory; the fd travels beside the message, one a region, in order. */
+struct us_mem_region {
+    uint64_t gpa;               /* guest physical address */
+    uint64_t size;              /* bytes, > 0 */
+    uint64_t uva;               /* the front-end's own address of it; ring addresses are given in these */
+    uint64_t mmap_offset;       /* offset in the fd */
+};
+
+/* Replaces the port's whole memory table, running rings included (they move over without loss). */
+struct us_vhost_mem {
+    uint32_t port_id;
+    uint32_t n;                 /* 0 .. US_REGIONS_MAX; 0 only while no ring is active */
+    struct us_mem_region region[64];
+};
+
+/* Starts one virtqueue; beside it the fds: kick (or -1), call (or -1). */
+struct us_vhost_ring {
+    uint32_t port_id;
+    uint32_t ring;              /* 0 .. US_RINGS_MAX - 1 */
+    uint32_t size;              /* power of two, 2 .. US_RING_SIZE_MAX */
+    uint32_t base;              /* first avail index to take; US_BASE_FROM_USED: take the guest's used index */
+    uint64_t features;          /* negotiated virtio feature bits */
+    uint64_t desc_uva;
+    uint64_t avail_uva;
+    uint64_t used_uva;
+    uint32_t enabled;           /* 0: set up, but move nothing until enabled */
+    uint32_t resume;            /* 1: taken over from a dead dataplane: signal the guest once */
+    uint32_t fds;               /* which fds travel beside: US_RING_KICK | US_RING_CALL */
+    uint32_t spare;
+};
+
+#define US_BASE_FROM_USED 0x10000
+#define US_RING_KICK 1
+#define US_RING_CALL 2
+
+struct us_vhost_ring_ref {
+    uint32_t port_id;
+    uint32_t ring;
+    uint32_t enabled;           /* for enable */
+    uint32_t spare;
+};
+
+struct us_fdb_entry {
+    uint8_t mac[6];
+    uint16_t segment;
+    uint32_t port_id;
+    uint16_t age_s;
+    uint16_t pinned;
+};
+
+struct us_event {
+    uint32_t kind;              /* US_EVENT_* */
+    uint32_t port_id;
+    uint32_t ring;
+    uint32_t reason;            /* see us_break_name() */
+    uint64_t detail;
+};
+
+#define US_EVENT_NONE 0
+#define US_EVENT_PORT_BROKEN 1
+
+/* ---- the dataplane link: SOCK_SEQPACKET, one message a packet ---- */
+
+#define US_LINK_HELLO 1         /* request: us_link_hello; reply: us_link_hello + fd of the switch page */
+#define US_LINK_PORT_ADD 2      /* us_port_add; fds: state page, and the tap device for US_KIND_TAP */
+#define US_LINK_PORT_DEL 3
+#define US_LINK_PORT_TAGS 4     /* us_port_tags, cut after n rows */
+#define US_LINK_PORT_MACS 5     /* us_port_macs, cut after n addresses */
+#define US_LINK_PORT_LIMITS 6
+#define US_LINK_VHOST_MEM 7     /* us_vhost_mem, cut after n regions; n fds */
+#define US_LINK_RING_START 8    /* us_vhost_ring; fds as in .fds, kick first */
+#define US_LINK_RING_STOP 9     /* us_vhost_ring_ref; reply value: next avail index */
+#define US_LINK_RING_CALL 10    /* us_vhost_ring_ref; one fd or none */
+#define US_LINK_RING_ENABLE 11
+#define US_LINK_FDB_DUMP 12     /* us_link_cursor; reply value: next cursor (0: end), payload: us_fdb_entry[] */
+#define US_LINK_FDB_FLUSH 13    /* us_link_fdb_flush; reply value: entries removed */
+#define US_LINK_ESCROW_PUT 14   /* us_link_escrow + blob + fds; replaces what has the same (port_id, slot) */
+#define US_LINK_ESCROW_GET 15   /* us_link_cursor; reply value: next cursor (0: end), payload us_link_escrow + blob, fds */
+#define US_LINK_ESCROW_DROP 16  /* us_link_escrow: one slot, or all of the port's with US_SLOT_ALL */
+#define US_LINK_PING 17
+#define US_LINK_SHUTDOWN 18     /* orderly end of the process */
+#define US_LINK_REPLY 100
+#define US_LINK_EVENT 101       /* us_event */
+
+struct us_link_head {
+    uint32_t type;
+    uint32_t len;               /* bytes of the whole message, this head included */
+    uint32_t seq;               /* a reply repeats its request's */
+    int32_t rc;                 /* reply: 0 or -errno */
+    uint64_t value;             /* reply: see the request */
+};
+
+struct us_link_hello {
+    uint32_t abi;               /* US_ABI_VERSION */
+    uint32_t pid;
+    uint32_t n_ports;           /* ports the dataplane has now */
+    uint32_t n_escrow;          /* escrow entries it holds */
+    uint64_t build_id;          /* hash of the layout, must be equal on both sides */
+};
+
+struct us_link_cursor {
+    uint64_t cursor;            /* 0: from the start */
+};
+
+struct us_link_fdb_flush {
+    uint32_t port_id;           /* US_ANY: every port */
+    uint32_t segment;           /* US_ANY: every segment */
+};
+
+#define US_ANY 0xffffffff
+
+struct us_link_escrow {
+    uint32_t port_id;           /* US_ANY: belongs to the daemon as a whole */
+    uint32_t slot;
+    uint32_t blob_len;
+    uint32_t n_fds;
+};
+
+#define US_SLOT_ALL 0xffffffff
+
+/* ---- the library ---- */
+
+struct uswitch;
+
+int uswitch_create(const struct us_config *config, struct uswitch **out);
+void uswitch_destroy(struct uswitch *us);
+
+/* The switch page's memfd; owned by the switch, valid until uswitch_destroy(). */
+int uswitch_page_fd(const struct uswitch *us);
+
+/* Makes a sealed state page for a port; the caller owns the returned fd. */
+int us_state_page_create(uint32_t port_id);
+
+int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int state_fd, int device_fd);
+int uswitch_port_del(struct uswitch *us, uint32_t port_id);
+int uswitch_port_tags(struct uswitch *us, const struct us_port_tags *tags);
+int uswitch_port_macs(struct uswitch *us, const struct us_port_macs *macs);
+int uswitch_port_limits(struct uswitch *us, const struct us_port_limits *limits);
+
+int uswitch_vhost_mem(struct uswitch *us, const struct us_vhost_mem *mem, const int *fds);
+int uswitch_ring_start(struct uswitch *us, const struct us_vhost_ring *ring, int kick_fd, int call_fd);
+/* Returns the next avail index (0 .. 65535) or -errno; when it returns, no worker touches the ring. */
+int uswitch_ring_stop(struct uswitch *us, uint32_t port_id, uint32_t ring);
+int uswitch_ring_call(struct uswitch *us, uint32_t port_id, uint32_t ring, int call_fd);
+int uswitch_ring_enable(struct uswitch *us, uint32_t port_id, uint32_t ring, uint32_t enabled);
+
+/* Copies up to max entries from *cursor on; returns how many, sets *cursor to 0 at the end. */
+int uswitch_fdb_dump(struct uswitch *us, uint64_t *cursor, struct us_fdb_entry *out, uint32_t max);
+/* Removes learned entries; returns how many. */
+int uswitch_fdb_flush(struct uswitch *us, uint32_t port_id, uint32_t segment);
+
+/* News for the control plane: an eventfd that becomes readable, and the queue behind it. */
+int uswitch_event_fd(const struct uswitch *us);
+/* 1 and *out filled, or 0 when there is none. */
+int uswitch_event_next(struct uswitch *us, struct us_event *out);
+
+/*
+ * One turn of worker 0's loop, for switches created with n_workers == 0.
+ * Returns the number of frames taken in.  One thread at a time.
+ */
+int uswitch_poll(struct uswitch *us);
+
+/* Names; NULL for an index out of range. */
+const char *us_drop_name(uint32_t reason);
+const char *us_drop_text(uint32_t reason);
+const char *us_break_name(uint32_t reason);
+const char *us_break_text(uint32_t reason);
+
+/* Hash of all struct sizes and limits, for us_link_hello.build_id. */
+uint64_t us_build_id(void);
+
+/* cffi:end */
+
+#endif /* USWITCH_H */
