@@ -224,6 +224,16 @@ class Frontend:
         base: int = struct.unpack("<II", data)[1]
         return base
 
+    def reset(self) -> None:
+        """What a rebooted guest does: new rings, old buffers forgotten."""
+        for ring in self.rings:
+            ring.close()
+        size = self.rings[RX].size
+        self.rings = [DriverRing(self.ram, size), DriverRing(self.ram, size)]
+        self.rx_buffers.clear()
+        self._tx_used.clear()
+        self._tx_free.clear()
+
     # -- frames ---------------------------------------------------------------
 
     @property
