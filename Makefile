@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The commands of a developer.  "make help" lists them.  Packaging is setup.py's
+# work and the C build dataplane/Makefile's; this file only orders the steps
+# and remembers which of them are still valid.
+
+PYTHON ?= /usr/bin/python3
+
+# Where the virtual environment is: in the checkout, unless the unprivileged
+# user that runs the daemons could not read it there (tools/state_dir.sh).
+STATE := $(shell tools/state_dir.sh)
+ifeq ($(STATE),build)
+VENV ?= .venv
+INSTALL = --editable .
+else
+VENV ?= $(STATE)/venv
+INSTALL = .
+endif
+override VENV := $(abspath $(VENV))
+LOGS := $(STATE)/log
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+STAGE := $(PYTHON) tools/stage.py
+# Several "make" at a time (an editor, a test run) must not install at once.
+LOCK = flock $(STATE)/lock
+
+# A copied or moved checkout brings an environment that still points to the old
+# place: forget that it is installed.
+VENV_OK = grep -qsF "$(VENV)" $(VENV)/bin/activate && $(VENV)/bin/python -c "import pip" 2>/dev/null
+$(shell grep -qsF "$(VENV)" $(VENV)/bin/activate || rm -f $(VENV)/.installed $(VENV)/.requirements)
+
+REQUIREMENTS := requirements.txt test-requirements.txt doc/requirements.txt
+# What the installation is made of.  An editable one reads Python sources in
+# place and is only refreshed for the rest.
+SOURCES = $(shell find dataplane -name build -prune -o \( -name '*.[ch]' -o -name 'Makefile' \) -print) \
+	setup.py setup.cfg pyproject.toml vif_uswitch/_dataplane_build.py
+ifneq ($(STATE),build)
+SOURCES += $(shell find vif_uswitch \( -name '*.py' -o -name '*.json' \) -print)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-build setup-demo setup-test setup-bench build demo demo-stop test lint bench docs \
+	releasenotes genconfig clean distclean FORCE
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+help: ## this list
+	@echo "vif-uswitch: a packet switch for virtual machines in userspace"
+	@echo
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
+	@echo
+	@echo "Virtual environment: $(VENV)"
+	@echo "PYTHON=$(PYTHON) and VENV= may be given; see CONTRIBUTING.rst."
+
+setup: ## install the host packages of bindep.txt that are missing (root, or sudo)
+	@$(PYTHON) tools/setup_host.py build test demo bench
+
+setup-build setup-demo setup-test setup-bench:
+	@$(PYTHON) tools/setup_host.py build $(filter-out build,$(@:setup-%=%))
+
+build: $(VENV)/.installed ## compile the dataplane, install everything into the virtual environment
+
+demo: setup-demo build ## two guests through the switch, shown end to end (KEEP=1 leaves it running)
+	@$(VENV)/bin/python -m testbed.demo $(if $(filter-out 0,$(KEEP)),--keep)
+
+demo-stop: ## end what "make demo KEEP=1" left running
+	@$(VENV)/bin/python -m testbed.demo --stop
+
+test: setup-test build ## every check and every test; the logs of the stages stay in build/log
+	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) --pytest lint docs c
+
+lint: setup-test build ## the linters and type checkers alone
+	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) lint
+
+bench: setup-bench build ## throughput and cycles a packet, beside a reference switch
+	@$(VENV)/bin/python -m tests.bench
+
+docs: build ## what an operator reads, into doc/build/html
+	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) docs
+
+releasenotes: build ## the release notes as a page, into releasenotes/build/html
+	@$(VENV)/bin/sphinx-build -q -W --keep-going -b html releasenotes/source releasenotes/build/html
+
+genconfig: build ## write what is generated: etc/uswitchd.conf.sample, vif_uswitch/api/schema.json
+	@$(VENV)/bin/oslo-config-generator --config-file etc/uswitch-config-generator.conf
+	@$(VENV)/bin/python -m vif_uswitch.api.schema > $(STATE)/schema.json
+	@cp $(STATE)/schema.json vif_uswitch/api/schema.json
+
+clean: ## remove what was built; the virtual environment and what was downloaded stay
+	@-$(MAKE) -s -C dataplane clean
+	@[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name testbed-cache -exec rm -rf {} +
+	@rm -rf dist doc/build releasenotes/build vif_uswitch/dataplane/_native*.so *.egg-info
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)/.installed
+	@find vif_uswitch tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove those as well
+	@rm -rf build $(VENV) $(filter-out build,$(STATE))
+
+# A new list of sources (one was added or removed) makes the installation old.
+$(STATE)/sources: FORCE
+	@tools/state_dir.sh create >/dev/null
+	@echo "$(sort $(SOURCES))" | cmp -s - $@ || echo "$(sort $(SOURCES))" > $@
+
+$(VENV)/.requirements: $(REQUIREMENTS) | $(STATE)/sources
+	@$(LOCK) sh -c '$(VENV_OK) || $(STAGE) --log $(LOGS)/venv.log \
+		"virtual environment $(VENV)" $(PYTHON) -m venv --clear $(VENV)'
+	@$(LOCK) $(STAGE) --log $(LOGS)/requirements.log "Python packages for build and tests" \
+		$(PIP) install --progress-bar off pbr setuptools wheel $(REQUIREMENTS:%=-r %)
+	@touch $@
+
+# --no-build-isolation: what the build needs is in the environment already, and
+# a rebuild works without a network.  build/lib would keep deleted modules.
+# In the environment outside of the checkout the extension is also put beside
+# its sources: programs run from the checkout find the package there first.
+$(VENV)/.installed: $(VENV)/.requirements $(STATE)/sources $(SOURCES)
+	@rm -rf build/lib build/lib.* build/bdist.*
+	@$(LOCK) $(STAGE) --log $(LOGS)/build.log "dataplane and extension" \
+		$(PIP) install -v --no-deps --no-build-isolation $(INSTALL)
+ifneq ($(STATE),build)
+	@cp $(VENV)/lib/python3*/site-packages/vif_uswitch/dataplane/_native*.so vif_uswitch/dataplane/
+endif
+	@$(VENV)/bin/python -c 'import vif_uswitch.dataplane._native'
+	@touch $@
