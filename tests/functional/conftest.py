@@ -13,6 +13,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -120,6 +121,10 @@ class Lab:
             assert time.monotonic() < end, f"waited {timeout:g} s in vain: {what}"
             time.sleep(0.02)
 
+    def forget(self, guest: Guest) -> None:
+        """The test has cleaned this one up itself."""
+        self._guests.remove(guest)
+
     def close(self) -> None:
         for guest in self._guests:
             guest.front.close()
@@ -143,6 +148,45 @@ class Witnesses:
         assert self.a.send(self.b, payloads) == frames
         got = [f[14:22] for _, f in self.b.front.recv_frames(frames)]
         assert got == payloads, f"witnesses lost frames: {len(got)} of {frames} arrived"
+
+
+class Stream:
+    """Numbered frames from one guest to another, sent and received by one thread."""
+
+    def __init__(self, src: Guest, dst: Guest) -> None:
+        self.src, self.dst = src, dst
+        self.sent = 0
+        self.arrived: list[int] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Stream:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def beyond(self, count: int) -> bool:
+        return self.sent >= count
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            numbers = range(self.sent, self.sent + 8)
+            self.src.front.send_frames(
+                [frame(self.dst.mac, self.src.mac, n.to_bytes(4, "big")) for n in numbers],
+                wait=False,
+            )
+            self.sent += 8
+            self.src.front.reap_tx(8, timeout=30)
+            self._collect(8, 1.0)
+        self._collect(64, 1.0)
+
+    def _collect(self, count: int, timeout: float) -> None:
+        for _, data in self.dst.front.recv_frames(count, timeout=timeout):
+            if data[6:12] == self.src.mac:
+                self.arrived.append(int.from_bytes(data[14:18], "big"))
 
 
 @pytest.fixture(scope="module")

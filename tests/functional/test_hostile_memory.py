@@ -261,7 +261,6 @@ def _starts(front: Frontend) -> bool:
     try:
         front.disconnect()
         front.reset()
-        front.ram._next = 0x1000
         front.start(rx_buffers=4)
     except (PeerClosed, OSError, TimeoutError):
         return False

@@ -59,7 +59,6 @@ def reconnects(front: Frontend) -> None:
     """Whatever happened, the port takes the next connection and works."""
     front.disconnect()
     front.reset()
-    front.ram._next = 0x1000
     front.start(rx_buffers=8)
 
 

@@ -12,7 +12,6 @@ import functools
 import itertools
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 
@@ -20,7 +19,7 @@ import pytest
 
 from testbed.daemons import Switch
 
-from .conftest import Guest, Lab, frame
+from .conftest import Guest, Lab, Stream
 from .frontend import PeerClosed, Req
 from .frontend import messages as m
 from .frontend.peer import RX, TX
@@ -37,44 +36,6 @@ def pair(switch: Switch) -> Iterator[tuple[Lab, Guest, Guest]]:
     assert len(a.front.recv_frames(1)) == 1
     yield lab, a, b
     lab.close()
-
-
-class Stream:
-    """Numbered frames from one guest to another, sent and received by one thread."""
-
-    def __init__(self, src: Guest, dst: Guest) -> None:
-        self.src, self.dst = src, dst
-        self.sent = 0
-        self.arrived: list[int] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Stream:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def beyond(self, count: int) -> bool:
-        return self.sent >= count
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            numbers = range(self.sent, self.sent + 8)
-            self.src.front.send_frames(
-                [frame(self.dst.mac, self.src.mac, n.to_bytes(4, "big")) for n in numbers],
-                wait=False,
-            )
-            self.sent += 8
-            self.src.front.reap_tx(8, timeout=30)
-            self._collect(8, 1.0)
-        self._collect(64, 1.0)
-
-    def _collect(self, count: int, timeout: float) -> None:
-        for _, data in self.dst.front.recv_frames(count, timeout=timeout):
-            self.arrived.append(int.from_bytes(data[14:18], "big"))
 
 
 def test_killed_daemon_costs_no_frame(pair: tuple[Lab, Guest, Guest]) -> None:
@@ -232,7 +193,6 @@ def test_request_half_done_at_death_closes_only_its_connection(
         except PeerClosed:
             a.front.disconnect()
             a.front.reset()
-            a.front.ram._next = 0x1000
             a.front.start()
     assert a.send(b, [b"well"]) == 1
     assert b.front.recv_frames(1)[0][1][14:18] == b"well"

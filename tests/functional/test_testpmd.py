@@ -67,7 +67,7 @@ CASES = [
     Case(
         "vectorised",
         ("mrg_rxbuf=0", "in_order=0", "vectorized=1"),
-        "vectorized split ring",
+        "vectorized Rx path",
         mergeable=False,
     ),
     Case("ring-1024", ("in_order=0",), "mergeable buffer Rx path", ring=1024, frames=512),

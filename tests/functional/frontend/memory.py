@@ -55,6 +55,12 @@ class GuestRam:
         self._next = start + size
         return start
 
+    def clear(self) -> None:
+        """Zeros everywhere, nothing allocated: the guest rebooted."""
+        for region in self.regions:
+            region.map[:] = bytes(region.size)
+        self._next = self.regions[0].gpa + 0x1000
+
     def _at(self, gpa: int, size: int) -> tuple[Region, int]:
         for region in self.regions:
             if region.gpa <= gpa and gpa + size <= region.gpa + region.size:

@@ -225,10 +225,11 @@ class Frontend:
         return base
 
     def reset(self) -> None:
-        """What a rebooted guest does: new rings, old buffers forgotten."""
+        """What a rebooted guest does: memory cleared, new rings, old buffers forgotten."""
         for ring in self.rings:
             ring.close()
         size = self.rings[RX].size
+        self.ram.clear()
         self.rings = [DriverRing(self.ram, size), DriverRing(self.ram, size)]
         self.rx_buffers.clear()
         self._tx_used.clear()
