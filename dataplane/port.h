@@ -26,13 +26,19 @@
 
 struct port;
 struct port_tags;               /* segment.h */
+struct policy;                  /* policy.h */
 struct worker;                  /* worker.h */
+
+/* Instead of an fd: nothing can arrive (ring not started); a worker sleeps as long as it likes. */
+#define RXQ_QUIET -1
+/* Instead of an fd: frames arrive without notice (ring without kick fd); a sleeping worker looks every ms. */
+#define RXQ_POLLED -2
 
 /**
  * struct rxq - one incoming queue of a port, as its worker sees it
  * @port: the port (immutable)
  * @index: queue number, 0 .. US_QUEUES_MAX - 1 (immutable)
- * @watched_fd: fd in the worker's epoll set, -1 if none (control)
+ * @watched_fd: fd in the worker's epoll set, or RXQ_QUIET, or RXQ_POLLED (control)
  * @worker: who polls it (control; NULL while unassigned)
  */
 struct rxq {
@@ -49,9 +55,11 @@ struct rxq {
  *      headers, validate, fill b->frame[0 .. n-1] (frames the driver drops itself are counted by it and
  *      not listed), b->n and b->n_iov.  Frames come untouched from the wire: tag included, vnet offsets
  *      relative to that.  Returns b->n.  May return 0 although it dropped some; rx_complete follows anyway.
+ *      frames, bytes, gso and bursts of state->in[] are counted by switch_burst(), for all drivers alike.
  * @rx_complete: worker.  Called once after every rx_burst that returned or dropped frames, when all frames
  *      are delivered: hand the buffers back, publish the used index once, signal once.
- * @tx_burst: worker.  Deliver frames, in order; counts what it delivers and drops in state->out[].
+ * @tx_burst: worker.  Deliver frames, in order; counts what it delivers and drops in state->out[] (except
+ *      DROP_mtu, vlan_nested and offload, the core's).  A broken port takes nothing: DROP_broken.
  *      Writes the egress tag f->out_vid.  The frames already fit port->offloads and max_frame.
  *      Publishes once, signals once.  Never blocks, never retries beyond a bound.  Returns frames delivered.
  * @arm: worker.  Ask for notifications on the queue; returns true if work is already there (then the
@@ -102,11 +110,13 @@ struct port {
     _Atomic uint32_t offloads;  /* OFFLOAD_* the peer takes when it receives */
     _Atomic uint32_t max_frame; /* bytes, for frames without segmentation request, tag not counted */
     _Atomic uint32_t fdb_quota;
+    _Atomic(const struct policy *) policy;  /* RCU, borrowed; NULL: everything passes */
 
     /* writer: any thread, once, by port_break() */
     _Atomic uint32_t broken;    /* enum break_reason */
 
-    /* workers */
+    /* workers; the gap keeps their writes off the cache lines that every sender reads */
+    uint8_t gap[64];
     struct flood_bucket flood;
     _Atomic uint32_t fdb_count; /* addresses learned from this port (writer: fdb.c) */
 };
@@ -147,7 +157,10 @@ static inline bool port_is_broken(const struct port *p)
 /**
  * rxq_watch() - let a queue's worker wake up when an fd becomes readable
  * @q: the queue, assigned to a worker or not yet (then the fd is added on assignment)
- * @fd: eventfd or device, borrowed until rxq_watch(q, -1) or another fd
+ * @fd: eventfd or device, borrowed until rxq_watch(q, RXQ_QUIET) or another fd; or RXQ_QUIET, RXQ_POLLED
+ *
+ * Call it after the queue is ready to be polled: it also wakes the worker, which then looks at the queue and
+ * arms it.  The same fd again is legal and means "look now".
  *
  * Edge-triggered and never read by the worker: an eventfd's count does not matter, and a peer that
  * clears O_NONBLOCK cannot make a worker hang.  Control thread.  Return: 0 or -errno.
