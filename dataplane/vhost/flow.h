@@ -1,0 +1,75 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * flow.h - which receive queue of a multiqueue guest a frame goes to: the same
+ * for all frames of a flow, so that they stay in order (virtio 1.2, 5.1.6.5.6
+ * leaves the choice to the device).  Worker thread; looks at the snapshot only.
+ */
+#ifndef USWITCH_FLOW_H
+#define USWITCH_FLOW_H
+
+#include <string.h>
+
+#include "frame.h"
+
+static inline uint64_t flow_mix(uint64_t h, uint64_t v)
+{
+    h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
+    return h ^ (h >> 32);
+}
+
+static inline uint64_t flow_bytes(uint64_t h, const uint8_t *p, unsigned len)
+{
+    for (; len; p += 4, len -= 4) {
+        uint32_t v;
+
+        memcpy(&v, p, 4);
+        h = flow_mix(h, v);
+    }
+    return h;
+}
+
+/**
+ * flow_hash() - spreads flows: addresses, and ports of TCP and UDP
+ * @f: canonical frame
+ *
+ * A fragment has no ports, and the first fragment must not differ from the others, so its ports do not count.
+ * Not keyed: a guest that piles its flows onto one queue of another guest gets what one queue can take.
+ */
+static inline uint32_t flow_hash(const struct frame *f)
+{
+    const uint8_t *const p = f->hdr;
+    uint64_t h = flow_bytes(0, p, 2 * ETH_ALEN);
+
+    if (p[12] == 0x08 && p[13] == 0x00 && f->hdr_len >= 38) {
+        const uint8_t *const ip = p + ETH_HDR_LEN;
+        const int fragment = (ip[6] & 0x3f) | ip[7]; /* more fragments, or an offset */
+
+        h = flow_bytes(h, ip + 12, 8);
+        if (ip[0] == 0x45 && !fragment && (ip[9] == 6 || ip[9] == 17))
+            h = flow_bytes(h, ip + 20, 4);
+    } else if (p[12] == 0x86 && p[13] == 0xdd && f->hdr_len >= 58) {
+        const uint8_t *const ip = p + ETH_HDR_LEN;
+
+        h = flow_bytes(h, ip + 8, 32);
+        if (ip[6] == 6 || ip[6] == 17)
+            h = flow_bytes(h, ip + 40, 4);
+    }
+    return (uint32_t)(h >> 16);
+}
+
+/**
+ * flow_queue() - choose among the queues that are up
+ * @hash: of the flow
+ * @up: bit mask of queues, at least one bit
+ */
+static inline unsigned flow_queue(uint32_t hash, uint32_t up)
+{
+    unsigned nth = (unsigned)(((uint64_t)hash * (unsigned)__builtin_popcount(up)) >> 32);
+
+    for (; nth; nth--)
+        up &= up - 1;
+    return (unsigned)__builtin_ctz(up);
+}
+
+#endif /* USWITCH_FLOW_H */

@@ -1,0 +1,383 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * vhost_port.c - struct port_ops over virtqueues, and the control calls that
+ * give the rings their memory and fds.
+ *
+ * Ring numbers are the guest's: 2 * i receives, 2 * i + 1 transmits, so queue
+ * i of the switch's side takes frames in from ring 2 * i + 1 and puts frames
+ * out into ring 2 * i.
+ */
+#include "vhost/vhost_port.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/rcu.h"
+#include "vhost/flow.h"
+#include "vhost/virtq.h"
+
+/**
+ * struct vhost_port - a vhost port
+ * @port: generic part, first
+ * @rx_up: bit i: the guest's receive ring 2 * i runs and is enabled (writer: control, readers: workers)
+ * @mem: memory table (control, owned), NULL: none
+ * @ring: the virtqueues
+ */
+struct vhost_port {
+    struct port port;
+    _Atomic uint32_t rx_up;
+    struct guest_mem *mem;
+    struct virtq ring[US_RINGS_MAX];
+};
+
+static struct vhost_port *vhost_of(struct port *p)
+{
+    return (struct vhost_port *)p;
+}
+
+static struct virtq *tx_ring_of(const struct rxq *q)
+{
+    return &vhost_of(q->port)->ring[2 * q->index + 1];
+}
+
+/* ---- worker ---- */
+
+static unsigned vhost_rx_burst(struct rxq *q, struct burst *b)
+{
+    return split_rx_burst(tx_ring_of(q), b);
+}
+
+static void vhost_rx_complete(struct rxq *q, struct burst *b)
+{
+    (void)b;
+    split_rx_complete(tx_ring_of(q));
+}
+
+/* Several receive rings: each flow has its own, frames of a flow keep their order. */
+static unsigned spread(struct vhost_port *vp, struct frame *const *frames, unsigned n, uint32_t up)
+{
+    struct frame *mine[BURST_MAX];
+    uint8_t queue[BURST_MAX];
+    unsigned delivered = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        queue[i] = (uint8_t)flow_queue(flow_hash(frames[i]), up);
+    for (; up; up &= up - 1) {
+        const unsigned q = (unsigned)__builtin_ctz(up);
+        unsigned n_mine = 0;
+
+        for (unsigned i = 0; i < n; i++) {
+            if (queue[i] == q)
+                mine[n_mine++] = frames[i];
+        }
+        if (n_mine)
+            delivered += split_tx_burst(&vp->ring[2 * q], mine, n_mine);
+    }
+    return delivered;
+}
+
+static unsigned vhost_tx_burst(struct port *p, struct frame *const *frames, unsigned n)
+{
+    struct vhost_port *const vp = vhost_of(p);
+    const uint32_t up = atomic_load_explicit(&vp->rx_up, memory_order_relaxed);
+    unsigned delivered = 0;
+
+    while (n) {
+        const unsigned now = n < BURST_MAX ? n : BURST_MAX;
+
+        if (__builtin_expect((up & (up - 1)) == 0, 1)) /* one; or none, then ring 0 counts it as link_down */
+            delivered += split_tx_burst(&vp->ring[up ? 2 * __builtin_ctz(up) : 0], frames, now);
+        else
+            delivered += spread(vp, frames, now, up);
+        frames += now;
+        n -= now;
+    }
+    return delivered;
+}
+
+static bool vhost_arm(struct rxq *q)
+{
+    return split_arm(tx_ring_of(q));
+}
+
+static void vhost_disarm(struct rxq *q)
+{
+    split_disarm(tx_ring_of(q));
+}
+
+/* ---- control: life ---- */
+
+static void vhost_stop(struct port *p)
+{
+    struct vhost_port *const vp = vhost_of(p);
+
+    atomic_store_explicit(&vp->rx_up, 0, memory_order_relaxed);
+    for (unsigned i = 0; i < US_RINGS_MAX; i++) {
+        virtq_unpublish(&vp->ring[i]);
+        if (virtq_is_tx(&vp->ring[i]))
+            (void)rxq_watch(&p->rxq[i / 2], RXQ_QUIET);
+    }
+}
+
+static void vhost_destroy(struct port *p)
+{
+    struct vhost_port *const vp = vhost_of(p);
+
+    for (unsigned i = 0; i < US_RINGS_MAX; i++) {
+        if (p->state)
+            p->state->ring[i].active = 0;
+        virtq_fini(&vp->ring[i]);
+    }
+    guest_mem_destroy(vp->mem);
+    port_fini(p);
+    free(vp);
+}
+
+static const struct port_ops vhost_ops = {
+    .kind = "vhost",
+    .rx_burst = vhost_rx_burst,
+    .rx_complete = vhost_rx_complete,
+    .tx_burst = vhost_tx_burst,
+    .arm = vhost_arm,
+    .disarm = vhost_disarm,
+    .stop = vhost_stop,
+    .destroy = vhost_destroy,
+};
+
+int vhost_port_create(const struct us_port_add *add, struct us_state_page *state, bool shared, int news_fd,
+                      struct port **out)
+{
+    struct vhost_port *const vp = aligned_alloc(64, sizeof(*vp));
+
+    _Static_assert(sizeof(*vp) % 64 == 0, "aligned_alloc");
+    if (!vp)
+        return -ENOMEM;
+    memset(vp, 0, sizeof(*vp));
+    port_init(&vp->port, &vhost_ops, add, state, US_QUEUES_MAX);
+    vp->port.shared = shared;
+    vp->port.news_fd = news_fd;
+    for (unsigned i = 0; i < US_RINGS_MAX; i++)
+        virtq_init(&vp->ring[i], &vp->port, i);
+    *out = &vp->port;
+    return 0;
+}
+
+/* ---- control: memory ---- */
+
+/* Signal handler: a region was truncated. No ring in particular is to blame. */
+static void on_memory_gone(void *owner, uint64_t gpa)
+{
+    port_break(&((struct vhost_port *)owner)->port, US_ANY, BREAK_memory_gone, gpa);
+}
+
+/* Prepare every running ring for a new table; nothing is published yet. */
+static int prepare_maps(const struct vhost_port *vp, const struct guest_mem *mem, struct virtq_map **map)
+{
+    for (unsigned i = 0; i < US_RINGS_MAX; i++) {
+        const struct virtq *const vq = &vp->ring[i];
+        const int rc = vq->owned ? virtq_map_create(mem, vq->mask + 1u, vq->uva, &map[i]) : 0;
+
+        if (rc) {
+            while (i--)
+                free(map[i]);
+            return rc == -EINVAL ? -EFAULT : rc;
+        }
+    }
+    return 0;
+}
+
+static int forget_mem(struct vhost_port *vp)
+{
+    for (unsigned i = 0; i < US_RINGS_MAX; i++) {
+        if (vp->ring[i].owned)
+            return -EBUSY;
+    }
+    guest_mem_destroy(vp->mem);
+    vp->mem = NULL;
+    return 0;
+}
+
+int vhost_port_set_mem(struct port *p, const struct us_vhost_mem *mem, const int *fds)
+{
+    struct vhost_port *const vp = vhost_of(p);
+    struct virtq_map *map[US_RINGS_MAX] = { NULL };
+    struct guest_mem *new_mem, *const old_mem = vp->mem;
+    int rc;
+
+    if (mem->n == 0)
+        return forget_mem(vp);
+    rc = guest_mem_create(mem->region, mem->n, fds, on_memory_gone, vp, &new_mem);
+    if (rc)
+        return rc;
+    rc = prepare_maps(vp, new_mem, map);
+    if (rc) {
+        guest_mem_destroy(new_mem);
+        return rc;
+    }
+    for (unsigned i = 0; i < US_RINGS_MAX; i++) {
+        if (map[i])
+            map[i] = virtq_remap(&vp->ring[i], map[i]);
+    }
+    vp->mem = new_mem;
+    rcu_wait();
+    for (unsigned i = 0; i < US_RINGS_MAX; i++)
+        free(map[i]);
+    guest_mem_destroy(old_mem);
+    return 0;
+}
+
+/* ---- control: rings ---- */
+
+/*
+ * A call fd must be what eventfd() makes: other kinds cost a worker more than
+ * a store (a socket), or a signal (a pipe without reader).  The kernel keeps
+ * all such objects on one anonymous inode; those of them that are no eventfd
+ * refuse a write at once.
+ */
+static int check_call_fd(int news_fd, int call_fd)
+{
+    struct stat ours, theirs;
+
+    if (fstat(call_fd, &theirs))
+        return -errno;
+    if (news_fd < 0 || fstat(news_fd, &ours))
+        return 0;
+    return ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino ? 0 : -EINVAL;
+}
+
+static int keep_fd(int fd, int *out)
+{
+    *out = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return fd >= 0 && *out < 0 ? -errno : 0;
+}
+
+static void update_rx_up(struct vhost_port *vp)
+{
+    uint32_t up = 0;
+
+    for (unsigned i = 0; i < US_RINGS_MAX; i += 2) {
+        if (vp->ring[i].owned && atomic_load(&vp->ring[i].enabled))
+            up |= 1u << (i / 2);
+    }
+    atomic_store_explicit(&vp->rx_up, up, memory_order_relaxed);
+}
+
+/* The ring is published: let frames come. */
+static int open_ring(struct vhost_port *vp, struct virtq *vq)
+{
+    if (virtq_is_tx(vq))
+        return rxq_watch(&vp->port.rxq[vq->index / 2], vq->kick_fd >= 0 ? vq->kick_fd : RXQ_POLLED);
+    atomic_store_explicit(&vp->port.offloads, vq->offloads, memory_order_relaxed);
+    update_rx_up(vp);
+    return 0;
+}
+
+static void mend(struct vhost_port *vp)
+{
+    if (!port_is_broken(&vp->port))
+        return;
+    port_mend(&vp->port);
+    if (atomic_load(&vp->mem->lost)) /* lost while the ring was being started: that report must not get lost, too */
+        on_memory_gone(vp, vp->mem->region[0].gpa);
+}
+
+int vhost_port_ring_start(struct port *p, const struct us_vhost_ring *ring, int kick_fd, int call_fd)
+{
+    struct vhost_port *const vp = vhost_of(p);
+    const struct virtq_setup setup = { .size = ring->size, .base = ring->base, .features = ring->features,
+                                       .uva = { ring->desc_uva, ring->avail_uva, ring->used_uva } };
+    struct virtq *vq;
+    int fd, rc;
+
+    if (ring->ring >= US_RINGS_MAX)
+        return -EINVAL;
+    vq = &vp->ring[ring->ring];
+    if (vq->owned)
+        return -EBUSY;
+    if (!vp->mem || atomic_load(&vp->mem->lost))
+        return -EFAULT;
+    rc = call_fd >= 0 ? check_call_fd(p->news_fd, call_fd) : 0;
+    if (!rc)
+        rc = keep_fd(call_fd, &fd);
+    if (rc)
+        return rc;
+    atomic_store(&vq->call_fd, fd);
+    atomic_store(&vq->enabled, ring->enabled != 0);
+    rc = virtq_is_tx(vq) ? keep_fd(kick_fd, &vq->kick_fd) : 0;
+    if (!rc)
+        rc = virtq_start(vq, vp->mem, &setup);
+    if (!rc) {
+        mend(vp); /* before the worker is woken: it does not look at a broken port */
+        rc = open_ring(vp, vq);
+    }
+    if (rc) {
+        virtq_stop(vq);
+        virtq_fini(vq);
+        return rc;
+    }
+    if (ring->resume)
+        virtq_signal_resumed(vq);
+    return 0;
+}
+
+int vhost_port_ring_stop(struct port *p, uint32_t ring)
+{
+    struct vhost_port *const vp = vhost_of(p);
+    struct virtq *vq;
+
+    if (ring >= US_RINGS_MAX)
+        return -EINVAL;
+    vq = &vp->ring[ring];
+    if (virtq_is_tx(vq) && vq->owned)
+        (void)rxq_watch(&p->rxq[ring / 2], RXQ_QUIET);
+    atomic_store(&vq->enabled, false);
+    update_rx_up(vp);
+    return virtq_stop(vq);
+}
+
+int vhost_port_ring_call(struct port *p, uint32_t ring, int call_fd)
+{
+    struct virtq *vq;
+    int fd, rc;
+
+    if (ring >= US_RINGS_MAX)
+        return -EINVAL;
+    vq = &vhost_of(p)->ring[ring];
+    if (!vq->owned)
+        return 0; /* vhost_port_ring_start() brings its own */
+    rc = call_fd >= 0 ? check_call_fd(p->news_fd, call_fd) : 0;
+    if (!rc)
+        rc = keep_fd(call_fd, &fd);
+    if (rc)
+        return rc;
+    fd = atomic_exchange(&vq->call_fd, fd);
+    if (fd >= 0) {
+        rcu_wait(); /* a worker may be about to write to it */
+        close(fd);
+    }
+    return 0;
+}
+
+int vhost_port_ring_enable(struct port *p, uint32_t ring, bool enabled)
+{
+    struct vhost_port *const vp = vhost_of(p);
+    struct virtq *vq;
+
+    if (ring >= US_RINGS_MAX)
+        return -EINVAL;
+    vq = &vp->ring[ring];
+    if (!vq->owned || atomic_load(&vq->enabled) == enabled)
+        return 0;
+    atomic_store(&vq->enabled, enabled);
+    update_rx_up(vp);
+    if (!enabled)
+        rcu_wait();
+    else if (virtq_is_tx(vq))
+        (void)rxq_watch(&p->rxq[ring / 2], p->rxq[ring / 2].watched_fd); /* look now */
+    return 0;
+}

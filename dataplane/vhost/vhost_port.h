@@ -1,0 +1,64 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * vhost_port.h - a port whose peer is a guest: up to US_QUEUES_MAX pairs of
+ * virtqueues in memory the guest's VMM shares.  What vhost-user negotiated
+ * arrives here as plain values (design law 1), and is checked again.
+ *
+ * All calls: control thread.  File descriptors are borrowed, what is kept is
+ * duplicated.  A call that fails leaves the port as it was.
+ */
+#ifndef USWITCH_VHOST_PORT_H
+#define USWITCH_VHOST_PORT_H
+
+#include "port.h"
+
+/**
+ * vhost_port_create() - make a port without memory and with all rings stopped
+ * @add: validated request
+ * @state: its state page; moves to the port on success
+ * @shared: more than one worker may deliver into it
+ * @news_fd: eventfd for port_break(), borrowed, outlives the port
+ * @out: the port, ended by its ops' stop, a grace period, and destroy
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int vhost_port_create(const struct us_port_add *add, struct us_state_page *state, bool shared, int news_fd,
+                      struct port **out);
+
+/**
+ * vhost_port_set_mem() - replace the whole memory table
+ * @p: port
+ * @mem: the new table
+ * @fds: one a region
+ *
+ * Running rings go on in the new table without losing a frame; returns when the old one is unmapped.
+ * mem->n == 0 forgets the table.
+ *
+ * Return: 0, -EBUSY (no table while a ring runs), -EFAULT (a running ring lies outside), or see
+ * guest_mem_create().
+ */
+int vhost_port_set_mem(struct port *p, const struct us_vhost_mem *mem, const int *fds);
+
+/**
+ * vhost_port_ring_start() - check a ring and let it run
+ * @p: port; if it is broken it is mended, unless its memory is gone
+ * @ring: nothing in it is trusted
+ * @kick_fd: TX rings: watched by the queue's worker, never read; -1: the worker has to poll (RXQ_POLLED)
+ * @call_fd: written when the guest wants to hear; -1: never
+ *
+ * Return: 0, -EBUSY (running already), -EINVAL, -EFAULT (no memory, lost, or the ring lies outside),
+ * -EPERM (the kick fd cannot be waited for), -ENOMEM, -EMFILE.
+ */
+int vhost_port_ring_start(struct port *p, const struct us_vhost_ring *ring, int kick_fd, int call_fd);
+
+/* When it returns no worker touches the ring. Return: next avail index (also of a stopped ring) or -EINVAL. */
+int vhost_port_ring_stop(struct port *p, uint32_t ring);
+
+/* Exchange the call fd (-1: none), also of a running ring. Return: 0 or -errno. */
+int vhost_port_ring_call(struct port *p, uint32_t ring, int call_fd);
+
+/* A ring that is not enabled moves nothing; no effect on a stopped ring. Return: 0 or -EINVAL. */
+int vhost_port_ring_enable(struct port *p, uint32_t ring, bool enabled);
+
+#endif /* USWITCH_VHOST_PORT_H */

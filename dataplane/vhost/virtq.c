@@ -1,0 +1,229 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * virtq.c - the life of a virtqueue: geometry check, start and stop, and its
+ * notifications.  Control thread, except virtq_signal(), split_arm() and
+ * split_disarm(), which are the worker's.
+ */
+#include "vhost/virtq.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/rcu.h"
+#include "vhost/virtq_split.h"
+#include "vnet.h"
+
+void virtq_init(struct virtq *vq, struct port *port, uint32_t index)
+{
+    vq->port = port;
+    vq->index = index;
+    vq->state = &port->state->ring[index];
+    vq->count = (index & 1) ? &port->state->in[index / 2] : &port->state->out[index / 2];
+    vq->kick_fd = -1;
+    atomic_init(&vq->call_fd, -1);
+    spin_init(&vq->lock);
+}
+
+static void close_fd(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+void virtq_fini(struct virtq *vq)
+{
+    free(vq->owned);
+    vq->owned = NULL;
+    close_fd(atomic_exchange(&vq->call_fd, -1));
+    close_fd(vq->kick_fd);
+    vq->kick_fd = -1;
+}
+
+int virtq_map_create(const struct guest_mem *mem, uint32_t size, const uint64_t uva[3], struct virtq_map **out)
+{
+    struct virtq_map *map;
+
+    if (uva[0] % VRING_DESC_ALIGN || uva[1] % VRING_AVAIL_ALIGN || uva[2] % VRING_USED_ALIGN)
+        return -EINVAL;
+    map = calloc(1, sizeof(*map));
+    if (!map)
+        return -ENOMEM;
+    map->mem = mem;
+    map->desc = guest_mem_uva(mem, uva[0], VRING_DESC_BYTES(size));
+    map->avail = guest_mem_uva(mem, uva[1], VRING_AVAIL_BYTES(size));
+    map->used = guest_mem_uva(mem, uva[2], VRING_USED_BYTES(size));
+    if (!map->desc || !map->avail || !map->used ||
+        /* Aligned there and not here: the front-end's address and its offset in the file disagree. */
+        (uintptr_t)map->desc % VRING_DESC_ALIGN || (uintptr_t)map->avail % VRING_AVAIL_ALIGN ||
+        (uintptr_t)map->used % VRING_USED_ALIGN) {
+        free(map);
+        return -EFAULT;
+    }
+    *out = map;
+    return 0;
+}
+
+uint32_t virtq_offloads(uint64_t features, bool tx_ring)
+{
+    static const struct {
+        uint8_t from_guest, to_guest, offload;
+    } table[] = {
+        { VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, OFFLOAD_CSUM },
+        { VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_GUEST_TSO4, OFFLOAD_TSO4 },
+        { VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_GUEST_TSO6, OFFLOAD_TSO6 },
+        { VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_GUEST_ECN, OFFLOAD_ECN },
+    };
+    uint32_t offloads = 0;
+
+    for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        if (features & VIRTIO_BIT(tx_ring ? table[i].from_guest : table[i].to_guest))
+            offloads |= table[i].offload;
+    }
+    return offloads;
+}
+
+/* Size, base and features that this implementation can run with. */
+static int check_setup(const struct virtq_setup *s)
+{
+    if (s->size < 2 || s->size > US_RING_SIZE_MAX || (s->size & (s->size - 1)))
+        return -EINVAL;
+    if (s->base > UINT16_MAX && s->base != US_BASE_FROM_USED)
+        return -EINVAL;
+    if (s->features & (VIRTIO_BIT(VIRTIO_F_RING_PACKED) | VIRTIO_BIT(VIRTIO_F_ACCESS_PLATFORM)))
+        return -EINVAL;
+    return 0;
+}
+
+/* The words of the ring that are ours: start from what the guest last saw, and say whether we want kicks. */
+static void split_reset(struct virtq *vq, const struct virtq_map *map, uint32_t base)
+{
+    vq->used_idx = guest_load16(&map->used->idx);
+    vq->last_avail = base == US_BASE_FROM_USED ? vq->used_idx : (uint16_t)base;
+    vq->avail_idx = vq->last_avail;
+    vq->region = 0;
+    /*
+     * A TX ring starts armed, since its worker may be asleep.  An RX ring is looked at when there is
+     * something to deliver, and never asks (with EVENT_IDX: once in 65536 buffers, 2.7.10).
+     */
+    vq->armed = virtq_is_tx(vq);
+    guest_store16(&map->used->flags, vq->armed || vq->event_idx ? 0 : VRING_USED_F_NO_NOTIFY);
+    if (vq->event_idx)
+        guest_store16(split_avail_event(vq, map), vq->armed ? vq->last_avail : (uint16_t)(vq->last_avail - 1));
+    guest_fence(); /* [N] whoever looks at the ring after publication sees kicks that were not asked for before */
+}
+
+int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virtq_setup *setup)
+{
+    const uint64_t features = setup->features;
+    struct virtq_map *map;
+    int rc;
+
+    if (vq->owned)
+        return -EBUSY;
+    rc = check_setup(setup);
+    if (rc)
+        return rc;
+    rc = virtq_map_create(mem, setup->size, setup->uva, &map);
+    if (rc)
+        return rc;
+    vq->mask = (uint16_t)(setup->size - 1);
+    vq->event_idx = features & VIRTIO_BIT(VIRTIO_F_RING_EVENT_IDX);
+    vq->indirect = features & VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC);
+    vq->mergeable = features & VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
+    vq->hdr_len = features & (VIRTIO_BIT(VIRTIO_F_VERSION_1) | VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF))
+                      ? VNET_WIRE_LEN_MRG : VNET_WIRE_LEN;
+    vq->offloads = virtq_offloads(features, virtq_is_tx(vq));
+    for (unsigned i = 0; i < 3; i++)
+        vq->uva[i] = setup->uva[i];
+    split_reset(vq, map, setup->base);
+    vq->state->last_avail = vq->last_avail;
+    vq->state->used_idx = vq->used_idx;
+    vq->state->size = (uint16_t)setup->size;
+    vq->state->features = features;
+    vq->state->active = 1;
+    vq->owned = map;
+    atomic_store_explicit(&vq->map, map, memory_order_release); /* pairs with the acquire in split_*_burst() */
+    return 0;
+}
+
+void virtq_unpublish(struct virtq *vq)
+{
+    atomic_store_explicit(&vq->map, NULL, memory_order_release);
+}
+
+uint16_t virtq_stop(struct virtq *vq)
+{
+    if (vq->owned) {
+        virtq_unpublish(vq);
+        rcu_wait();
+        vq->state->active = 0;
+        virtq_fini(vq);
+    }
+    return vq->last_avail;
+}
+
+struct virtq_map *virtq_remap(struct virtq *vq, struct virtq_map *map)
+{
+    struct virtq_map *const old = vq->owned;
+
+    vq->owned = map;
+    atomic_store_explicit(&vq->map, map, memory_order_release); /* pairs as in virtq_start() */
+    return old;
+}
+
+void virtq_signal(struct virtq *vq)
+{
+    const int fd = atomic_load_explicit(&vq->call_fd, memory_order_relaxed);
+    const uint64_t one = 1;
+
+    if (fd < 0)
+        return;
+    vq->count->signals++;
+    /*
+     * EAGAIN: the counter is at its maximum, so the guest is notified already.  EINTR: the write slept,
+     * because the peer made the eventfd blocking, and the worker's timer ended that.
+     */
+    if (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        port_break(vq->port, vq->index, BREAK_call_stuck, one);
+}
+
+void virtq_signal_resumed(const struct virtq *vq)
+{
+    struct pollfd call = { .fd = atomic_load_explicit(&vq->call_fd, memory_order_relaxed), .events = POLLOUT };
+    const uint64_t one = 1;
+
+    /* No timer ends a write that blocks here; a counter that is full has nothing to be added to anyway. */
+    if (call.fd >= 0 && poll(&call, 1, 0) == 1 && (call.revents & POLLOUT))
+        (void)!write(call.fd, &one, sizeof(one));
+}
+
+bool split_arm(struct virtq *vq)
+{
+    const struct virtq_map *const map = atomic_load_explicit(&vq->map, memory_order_acquire);
+
+    if (!map || !atomic_load_explicit(&vq->enabled, memory_order_relaxed) || port_is_broken(vq->port))
+        return false;
+    if (vq->event_idx) {
+        guest_store16(split_avail_event(vq, map), vq->last_avail);
+    } else if (!vq->armed) {
+        guest_store16(&map->used->flags, 0);
+    }
+    vq->armed = true;
+    guest_fence(); /* [N] */
+    return guest_load16_acquire(&map->avail->idx) != vq->last_avail;
+}
+
+void split_disarm(struct virtq *vq)
+{
+    const struct virtq_map *const map = atomic_load_explicit(&vq->map, memory_order_acquire);
+
+    if (!map)
+        return;
+    /* With EVENT_IDX the event index simply stays behind: at most one kick in 65536 buffers. */
+    if (vq->armed && !vq->event_idx)
+        guest_store16(&map->used->flags, VRING_USED_F_NO_NOTIFY);
+    vq->armed = false;
+}

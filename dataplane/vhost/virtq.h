@@ -1,0 +1,182 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * virtq.h - one virtqueue, device side: its state, its life, and the burst
+ * calls of the two directions.
+ *
+ * Theory of operation.  What a worker needs of guest memory hangs from one
+ * pointer: struct virtq_map, immutable, holds the translated ring addresses
+ * and the memory table they were translated by.  NULL means stopped.  A new
+ * memory table is taken over by publishing a new map; a worker that started a
+ * burst with the old one finishes with the old one, and the control thread
+ * waits a grace period before it unmaps.  Positions live in struct virtq, so
+ * they survive the exchange.
+ *
+ * Buffers are returned in the order in which they were taken, always: that
+ * makes a ring's used index its whole recovery state (last_avail is derived
+ * from it), and no record of what is in flight has to outlive the process.
+ *
+ * Directions: the guest's transmit rings (odd numbers) are read by rx_burst,
+ * the guest's receive rings (even) are filled by tx_burst.
+ *
+ * The functions named split_* are virtio 1.2, 2.7.  Packed rings (2.8) would
+ * be a second set of the same calls over the same struct, chosen in
+ * vhost_port.c by the negotiated feature.
+ */
+#ifndef USWITCH_VIRTQ_H
+#define USWITCH_VIRTQ_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/spin.h"
+#include "port.h"
+#include "vhost/guest_mem.h"
+#include "vhost/virtq_spec.h"
+
+/**
+ * struct virtq_map - where a running ring lies (immutable, RCU)
+ * @mem: the table used for the ring and its buffers
+ * @desc: whole descriptor table, checked
+ * @avail: whole available ring, checked, used_event included
+ * @used: whole used ring, checked, avail_event included
+ */
+struct virtq_map {
+    const struct guest_mem *mem;
+    struct vring_desc *desc;
+    struct vring_avail *avail;
+    struct vring_used *used;
+};
+
+/**
+ * struct virtq - one virtqueue of a vhost port
+ */
+struct virtq {
+    /* published (writer: control, readers: workers) */
+    _Atomic(const struct virtq_map *) map;  /* NULL: stopped (RCU, owned) */
+    _Atomic int call_fd;                    /* -1: none (RCU, owned) */
+    _Atomic bool enabled;                   /* SET_VRING_ENABLE */
+
+    /* constant while map is published (writer: control) */
+    bool event_idx;
+    bool indirect;
+    bool mergeable;
+    uint8_t hdr_len;                        /* 12 or 10, virtio-net header in front of each frame */
+    uint16_t mask;                          /* ring size - 1 */
+    uint32_t index;                         /* ring number in the port */
+    uint32_t offloads;                      /* OFFLOAD_*: TX ring: what the guest may ask for; RX: what it takes */
+    struct port *port;                      /* back pointer */
+    struct us_ring_state *state;            /* this ring's part of the state page */
+    struct us_queue_counters *count;        /* its queue's counters: in[] for TX rings, out[] for RX */
+
+    /* one worker at a time: the queue's worker (TX ring), or who holds the lock (RX ring) */
+    struct spin lock __attribute__((aligned(64)));
+    bool armed;                             /* TX ring: the guest was asked to kick */
+    uint16_t last_avail;                    /* next avail entry to take */
+    uint16_t avail_idx;                     /* the guest's index when we last looked, checked */
+    uint16_t used_idx;                      /* next used entry to write; never read back from the guest */
+    uint16_t n_taken;                       /* TX ring: heads between rx_burst and rx_complete, else 0 */
+    uint16_t region;                        /* index of the region hit last: a hint */
+    const struct virtq_map *taken_map;      /* TX ring: the map they were taken with; valid within a turn */
+    uint16_t taken[BURST_MAX];              /* TX ring: those heads */
+
+    /* control thread */
+    struct virtq_map *owned __attribute__((aligned(64))); /* what map points to, or pointed to until readers are gone */
+    uint64_t uva[3];                        /* descriptor table, avail ring, used ring */
+    int kick_fd;                            /* TX ring: watched, never read; -1: none (owned) */
+};
+
+/**
+ * struct virtq_setup - what a ring starts with, taken from struct us_vhost_ring
+ * @size: descriptors
+ * @base: next avail index, or US_BASE_FROM_USED
+ * @features: negotiated bits
+ * @uva: descriptor table, avail ring, used ring, in the front-end's addresses
+ */
+struct virtq_setup {
+    uint32_t size;
+    uint32_t base;
+    uint64_t features;
+    uint64_t uva[3];
+};
+
+static inline bool virtq_is_tx(const struct virtq *vq)
+{
+    return vq->index & 1;
+}
+
+/* Before anything else, once. Control thread. */
+void virtq_init(struct virtq *vq, struct port *port, uint32_t index);
+
+/* Free the map and close the fds of a ring that no worker uses any more. Legal twice. Control thread. */
+void virtq_fini(struct virtq *vq);
+
+/**
+ * virtq_map_create() - translate and check a ring's geometry as a whole
+ * @mem: table (borrowed by the map)
+ * @size: descriptors, checked
+ * @uva: descriptor table, avail ring, used ring
+ * @out: the map, to be freed with free()
+ *
+ * Each part must be aligned and lie in one region.  Return: 0, -EINVAL (alignment), -EFAULT (not inside one
+ * region), -ENOMEM.
+ */
+int virtq_map_create(const struct guest_mem *mem, uint32_t size, const uint64_t uva[3], struct virtq_map **out);
+
+/**
+ * virtq_start() - check a ring, set its position, publish it
+ * @vq: a stopped ring
+ * @mem: the port's table
+ * @setup: nothing in it is trusted
+ *
+ * Control thread.  Return: 0, -EBUSY (running), -EINVAL, -EFAULT, -ENOMEM.
+ */
+int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virtq_setup *setup);
+
+/* Control thread: no burst begins on the ring any more; those under way may end. */
+void virtq_unpublish(struct virtq *vq);
+
+/* Control thread: unpublish, wait a grace period, close the fds. Return: next avail index; also of a stopped ring. */
+uint16_t virtq_stop(struct virtq *vq);
+
+/**
+ * virtq_remap() - go on in a map made from another memory table
+ * @vq: a running ring
+ * @map: made by virtq_map_create() for this ring's size and addresses; owned by the ring from now on
+ *
+ * Control thread.  Return: the old map, to be freed after a grace period.
+ */
+struct virtq_map *virtq_remap(struct virtq *vq, struct virtq_map *map);
+
+/**
+ * virtq_signal() - tell the guest that its used ring moved
+ * @vq: ring
+ *
+ * Worker, one write a burst.  Breaks the port if the write blocks.
+ */
+void virtq_signal(struct virtq *vq);
+
+/* Control thread: the same for a ring taken over from a dead process, whose last signal may have been lost. */
+void virtq_signal_resumed(const struct virtq *vq);
+
+/* OFFLOAD_* bits of a direction. */
+uint32_t virtq_offloads(uint64_t features, bool tx_ring);
+
+/* Worker, TX ring: see struct port_ops for the meaning of the first four. */
+unsigned split_rx_burst(struct virtq *vq, struct burst *b);
+void split_rx_complete(struct virtq *vq);
+bool split_arm(struct virtq *vq);
+void split_disarm(struct virtq *vq);
+
+/**
+ * split_tx_burst() - deliver frames into a guest's receive ring
+ * @vq: RX ring
+ * @frames: frames that fit port->offloads, in order
+ * @n: how many, 1 .. BURST_MAX
+ *
+ * Worker.  Counts deliveries and drops.  Return: frames delivered.
+ */
+unsigned split_tx_burst(struct virtq *vq, struct frame *const *frames, unsigned n);
+
+#endif /* USWITCH_VIRTQ_H */

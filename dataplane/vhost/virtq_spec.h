@@ -1,0 +1,85 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * virtq_spec.h - the split virtqueue as it lies in guest memory (virtio 1.2,
+ * 2.7) and the feature bits a vhost port looks at, under their names in the
+ * specification.  All fields are little-endian: VERSION_1 demands it, and of
+ * the legacy guests ("guest endian") only little-endian ones are served.
+ */
+#ifndef USWITCH_VIRTQ_SPEC_H
+#define USWITCH_VIRTQ_SPEC_H
+
+#include <stddef.h>
+
+#include "base/le.h"
+
+/* Feature bits (numbers, not masks): 5.1.3 and 6. */
+#define VIRTIO_NET_F_CSUM 0         /* we take frames with a partial checksum */
+#define VIRTIO_NET_F_GUEST_CSUM 1   /* the guest takes them */
+#define VIRTIO_NET_F_GUEST_TSO4 7
+#define VIRTIO_NET_F_GUEST_TSO6 8
+#define VIRTIO_NET_F_GUEST_ECN 9
+#define VIRTIO_NET_F_HOST_TSO4 11
+#define VIRTIO_NET_F_HOST_TSO6 12
+#define VIRTIO_NET_F_HOST_ECN 13
+#define VIRTIO_NET_F_MRG_RXBUF 15
+#define VIRTIO_F_RING_INDIRECT_DESC 28
+#define VIRTIO_F_RING_EVENT_IDX 29
+#define VIRTIO_F_VERSION_1 32
+#define VIRTIO_F_ACCESS_PLATFORM 33
+#define VIRTIO_F_RING_PACKED 34
+
+#define VIRTIO_BIT(f) (1ULL << (f))
+
+/* 2.7.5: descriptor table. */
+struct vring_desc {
+    le64 addr;
+    le32 len;
+    le16 flags;
+    le16 next;
+};
+
+#define VRING_DESC_F_NEXT 1
+#define VRING_DESC_F_WRITE 2        /* the device writes, the driver reads */
+#define VRING_DESC_F_INDIRECT 4
+
+/* 2.7.6: available ring; with EVENT_IDX, used_event follows the ring. */
+struct vring_avail {
+    le16 flags;
+    le16 idx;
+    le16 ring[];
+};
+
+#define VRING_AVAIL_F_NO_INTERRUPT 1
+
+/* 2.7.8: used ring; with EVENT_IDX, avail_event follows the ring. */
+struct vring_used_elem {
+    le32 id;
+    le32 len;
+};
+
+struct vring_used {
+    le16 flags;
+    le16 idx;
+    struct vring_used_elem ring[];
+};
+
+#define VRING_USED_F_NO_NOTIFY 1
+
+/* 2.7: alignment of the three parts. */
+#define VRING_DESC_ALIGN 16
+#define VRING_AVAIL_ALIGN 2
+#define VRING_USED_ALIGN 4
+
+/* Bytes of each part of a ring of n descriptors, the trailing event word included. */
+#define VRING_DESC_BYTES(n) (sizeof(struct vring_desc) * (size_t)(n))
+#define VRING_AVAIL_BYTES(n) (sizeof(struct vring_avail) + sizeof(le16) * ((size_t)(n) + 1))
+#define VRING_USED_BYTES(n) (sizeof(struct vring_used) + sizeof(struct vring_used_elem) * (size_t)(n) + sizeof(le16))
+
+_Static_assert(sizeof(struct vring_desc) == 16, "2.7.5");
+_Static_assert(offsetof(struct vring_desc, next) == 14, "2.7.5");
+_Static_assert(sizeof(struct vring_avail) == 4, "2.7.6");
+_Static_assert(sizeof(struct vring_used) == 4, "2.7.8");
+_Static_assert(sizeof(struct vring_used_elem) == 8, "2.7.8");
+
+#endif /* USWITCH_VIRTQ_SPEC_H */

@@ -1,0 +1,174 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * virtq_split_merge.c - frames into a receive ring the general way: chains of
+ * several descriptors, indirect tables, mergeable buffers (5.1.6.4), buffers
+ * over a region border.  Worker thread, under the same lock as the burst.
+ *
+ * The bytes are streamed into the chains as these are walked, and only then is
+ * it decided whether they count: nothing is visible to the guest before the
+ * used index moves, and what lies in buffers that were not given back is
+ * nobody's business.
+ */
+#include "vhost/virtq_chain.h"
+#include "vhost/virtq_split_tx.h"
+
+/**
+ * struct source - the bytes of a frame as they go out, in order
+ * @piece: virtio-net header with addresses and tag; rest of the snapshot; then the frame's iov
+ * @iov: current piece
+ * @n: pieces left, the current one included
+ * @more: pieces that follow when @n is used up
+ * @n_more: how many
+ * @off: bytes of the current piece that are out
+ * @done: bytes that are out
+ * @num_buffers: where the two bytes of that field went
+ */
+struct source {
+    struct iovec piece[2];
+    const struct iovec *iov;
+    uint32_t n;
+    const struct iovec *more;
+    uint32_t n_more;
+    size_t off;
+    uint32_t done;
+    uint8_t *num_buffers[2];
+};
+
+/* The chain at a position from last_avail on: from the slots, or fetched now. */
+static bool chain_at(struct put *t, unsigned pos, uint16_t *head, struct split_desc *d)
+{
+    if (pos - t->first < t->slots) {
+        *head = t->slot[pos - t->first].head;
+        *d = t->slot[pos - t->first].d;
+        return true;
+    }
+    if (!split_head(t->vq, t->map, (uint16_t)(t->vq->last_avail + pos), head))
+        return false;
+    *d = split_desc_load(&t->map->desc[*head]);
+    return true;
+}
+
+/* Stream up to len bytes of the frame to dst. */
+static void stream(struct source *s, uint8_t *dst, uint64_t len)
+{
+    while (len && s->n) {
+        const size_t left = s->iov->iov_len - s->off, part = left < len ? left : len;
+
+        /* The field's final value is known when all chains are; remember where it lies. */
+        for (unsigned i = 0; i < 2; i++) {
+            const uint32_t at = NUM_BUFFERS_OFFSET + i;
+
+            if (at >= s->done && at - s->done < part)
+                s->num_buffers[i] = dst + (at - s->done);
+        }
+        guest_copy(dst, (const uint8_t *)s->iov->iov_base + s->off, part);
+        dst += part;
+        len -= part;
+        s->done += (uint32_t)part;
+        s->off += part;
+        if (s->off == s->iov->iov_len) {
+            s->off = 0;
+            s->iov++;
+            if (--s->n == 0) {
+                s->iov = s->more;
+                s->n = s->n_more;
+                s->n_more = 0;
+            }
+        }
+    }
+}
+
+/* Fill one chain with what is left of the frame; *got becomes the bytes written. */
+static enum drop_reason fill_chain(struct put *t, struct source *s, uint32_t need, const struct split_desc *d,
+                                   uint32_t *got)
+{
+    const uint32_t start = s->done;
+    struct chain c;
+    enum drop_reason why = chain_first(&c, t->vq, t->map->mem, &t->hint, d);
+
+    for (; !why; why = chain_next(&c, t->map, &t->hint, &t->walked)) {
+        uint64_t addr = c.d.addr, left = c.d.len, span;
+
+        for (; left && s->done < need; addr += span, left -= span) {
+            uint8_t *const p = guest_mem_span(t->map->mem, &t->hint, addr, left, &span);
+
+            if (!p)
+                return DROP_out_chain;
+            stream(s, p, span);
+        }
+        *got = s->done - start;
+        if (s->done == need || !chain_has_next(&c))
+            return DROP_none;
+    }
+    return DROP_out_chain;
+}
+
+/* Return chains to the guest empty: the last of them is malformed, and it is in the way of everything behind it. */
+static enum drop_reason consume_bad(struct put *t, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct split_desc d;
+        uint16_t head;
+
+        if (!chain_at(t, t->used, &head, &d))
+            return DROP_broken;
+        split_put_used(t->vq, t->map, (uint16_t)(t->vq->used_idx + t->used), head, 0);
+        t->used++;
+    }
+    t->known = UINT32_MAX;
+    return DROP_out_chain;
+}
+
+/* No room: the chains stay where they are, and later frames that need no less are not tried in vain. */
+static enum drop_reason no_room(struct put *t, uint32_t room, enum drop_reason why)
+{
+    t->known = room;
+    t->why = why;
+    return why;
+}
+
+enum drop_reason split_put_chains(struct put *t, const struct frame *f, uint32_t need)
+{
+    const struct virtq *const vq = t->vq;
+    uint8_t front[FRONT_SIZE];
+    struct source s = { .more = f->iov, .n_more = f->n_iov };
+    unsigned chains = 0;
+
+    if (need > t->known)
+        return t->why;
+    if (t->walked > CHAIN_BURST)
+        return DROP_ring_full;
+    s.piece[0] = (struct iovec){ front, split_write_front(vq, f, front) };
+    s.piece[1] = (struct iovec){ f->hdr + 2 * ETH_ALEN, f->hdr_len - 2 * ETH_ALEN };
+    s.iov = s.piece;
+    s.n = 2;
+    while (s.done < need) {
+        struct split_desc d;
+        uint16_t head;
+        uint32_t got = 0;
+
+        if (chains && !vq->mergeable)
+            return no_room(t, s.done, DROP_ring_small);
+        if (t->used + chains == t->avail && !split_more_avail(t))
+            return no_room(t, s.done, chains > vq->mask ? DROP_ring_small : DROP_ring_full);
+        if (!chain_at(t, t->used + chains, &head, &d))
+            return DROP_broken;
+        chains++;
+        /* 5.1.6.4.1: the header is never split over buffers; and an empty chain is no buffer at all. */
+        if (fill_chain(t, &s, need, &d, &got) || got == 0 || s.done < vq->hdr_len ||
+            (t->walked > CHAIN_BURST && s.done < need))
+            return consume_bad(t, chains);
+        split_put_used(vq, t->map, (uint16_t)(vq->used_idx + t->used + chains - 1), head, got);
+    }
+    if (chains > 1) {
+        const uint8_t n[2] = { (uint8_t)chains, (uint8_t)(chains >> 8) };
+
+        guest_copy_const(s.num_buffers[0], &n[0], 1);
+        guest_copy_const(s.num_buffers[1], &n[1], 1);
+    }
+    t->used += chains;
+    t->known = UINT32_MAX;
+    return DROP_none;
+}
+
