@@ -1,0 +1,301 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * uswitch.c - the library's ports and rings: checks every argument and puts
+ * the parts together.  The one file that knows both the switch and the
+ * drivers (design section 7); everything below it trusts its callers.
+ *
+ * Control thread.  A call that fails leaves everything as it was.
+ */
+#include "include/uswitch.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "base/rcu.h"
+#include "flood.h"
+#include "state_page.h"
+#include "tap/tap_port.h"
+#include "uswitch_priv.h"
+#include "vhost/vhost_port.h"
+
+uint32_t uswitch_port_count(const struct uswitch *us)
+{
+    return us->n_ports;
+}
+
+int us_state_page_create(uint32_t port_id)
+{
+    return state_page_make(port_id);
+}
+
+static bool is_power_of_two(uint32_t n)
+{
+    return n != 0 && (n & (n - 1)) == 0;
+}
+
+/* A rate without depth would never let anything pass. */
+static int check_limits(uint32_t flood_rate, uint32_t flood_burst, uint32_t max_frame)
+{
+    if (max_frame < US_FRAME_MIN || max_frame > US_FRAME_MAX)
+        return -EINVAL;
+    return flood_rate != 0 && flood_burst == 0 ? -EINVAL : 0;
+}
+
+static struct worker *least_loaded(const struct uswitch *us)
+{
+    struct worker *best = us->worker[0];
+
+    for (uint32_t i = 1; i < us->n_workers; i++) {
+        if (worker_queue_count(us->worker[i]) < worker_queue_count(best))
+            best = us->worker[i];
+    }
+    return best;
+}
+
+static void take_queue(struct rxq *q)
+{
+    if (q->worker)
+        worker_del_queue(q->worker, q);
+}
+
+/* The end of a port in the order that keeps workers off it; legal on one that was never attached. */
+static void remove_port(struct uswitch *us, struct port *p)
+{
+    for (uint32_t i = 0; i < p->n_queues; i++)
+        take_queue(&p->rxq[i]);
+    switch_port_detach(&us->core, p);
+    p->ops->stop(p);
+    rcu_wait();
+    p->ops->destroy(p);
+}
+
+static int make_port(const struct uswitch *us, const struct us_port_add *add, int state_fd, int device_fd,
+                     struct port **out)
+{
+    const bool shared = us->n_workers > 1;
+    struct us_state_page *state = NULL;
+    int rc = state_page_map(state_fd, &state);
+
+    if (rc < 0)
+        return rc;
+    if (state->port_id != add->port_id) {
+        state_page_unmap(state);
+        return -EINVAL;
+    }
+    if (add->kind == US_KIND_VHOST)
+        rc = vhost_port_create(add, state, shared, us->news_fd, out);
+    else
+        rc = tap_port_create(add, state, device_fd, shared, us->news_fd, out);
+    if (rc < 0)
+        state_page_unmap(state);
+    return rc;
+}
+
+int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int state_fd, int device_fd)
+{
+    struct port *p = NULL;
+    int rc;
+
+    if (add->port_id >= US_PORTS_MAX || (add->kind != US_KIND_VHOST && add->kind != US_KIND_TAP))
+        return -EINVAL;
+    if ((device_fd >= 0) != (add->kind == US_KIND_TAP))
+        return -EINVAL;
+    rc = check_limits(add->flood_rate, add->flood_burst, add->max_frame);
+    if (rc < 0)
+        return rc;
+    if (uswitch_port(us, add->port_id))
+        return -EEXIST;
+    rc = make_port(us, add, state_fd, device_fd, &p);
+    if (rc < 0)
+        return rc;
+    rc = switch_port_attach(&us->core, p);
+    if (rc < 0) {
+        p->ops->stop(p);
+        p->ops->destroy(p);
+        return rc;
+    }
+    /* A device is served from now on; a guest's queues when it starts them. */
+    if (add->kind == US_KIND_TAP)
+        rc = worker_add_queue(least_loaded(us), &p->rxq[0]);
+    if (rc < 0) {
+        remove_port(us, p);
+        return rc;
+    }
+    us->told[p->id] = false;
+    us->n_ports++;
+    return 0;
+}
+
+int uswitch_port_del(struct uswitch *us, uint32_t port_id)
+{
+    struct port *p = uswitch_port(us, port_id);
+
+    if (!p)
+        return port_id < US_PORTS_MAX ? -ENOENT : -EINVAL;
+    remove_port(us, p);
+    us->n_ports--;
+    return 0;
+}
+
+int uswitch_port_tags(struct uswitch *us, const struct us_port_tags *tags)
+{
+    struct port *p = uswitch_port(us, tags->port_id);
+
+    if (!p)
+        return -ENOENT;
+    if (tags->n > US_TAG_ROWS_MAX)
+        return -E2BIG;
+    return switch_port_set_tags(&us->core, p, tags->row, tags->n);
+}
+
+int uswitch_port_macs(struct uswitch *us, const struct us_port_macs *macs)
+{
+    struct port *p = uswitch_port(us, macs->port_id);
+
+    if (!p)
+        return -ENOENT;
+    if (macs->n > US_MACS_MAX)
+        return -E2BIG;
+    return switch_port_set_macs(&us->core, p, macs->mac, macs->n);
+}
+
+int uswitch_port_limits(struct uswitch *us, const struct us_port_limits *limits)
+{
+    struct port *p = uswitch_port(us, limits->port_id);
+    int rc;
+
+    if (!p)
+        return -ENOENT;
+    rc = check_limits(limits->flood_rate, limits->flood_burst, limits->max_frame);
+    if (rc < 0 || limits->spare)
+        return -EINVAL;
+    flood_set(&p->flood, limits->flood_rate, limits->flood_burst);
+    atomic_store_explicit(&p->fdb_quota, limits->fdb_quota, memory_order_relaxed);
+    atomic_store_explicit(&p->max_frame, limits->max_frame, memory_order_relaxed);
+    return 0;
+}
+
+/* ---- vhost ports ---- */
+
+/* The vhost port of an id; -ENOENT, or -EOPNOTSUPP if it is of another kind. */
+static int vhost_port(const struct uswitch *us, uint32_t port_id, struct port **out)
+{
+    *out = uswitch_port(us, port_id);
+    if (!*out)
+        return -ENOENT;
+    return (*out)->kind == US_KIND_VHOST ? 0 : -EOPNOTSUPP;
+}
+
+/* The same, for calls about a ring. */
+static int vhost_ring(const struct uswitch *us, uint32_t port_id, uint32_t ring, struct port **out)
+{
+    const int rc = vhost_port(us, port_id, out);
+
+    if (rc < 0)
+        return rc;
+    return ring < US_RINGS_MAX ? 0 : -EINVAL;
+}
+
+/* What the guest sends comes by the odd rings (virtio 1.2, 5.1.2). */
+static bool is_incoming(uint32_t ring)
+{
+    return ring % 2 == 1;
+}
+
+/* The worker may be asleep and must look at the ring's new state. */
+static void wake_ring(const struct port *p, uint32_t ring)
+{
+    const struct rxq *q = &p->rxq[ring / 2];
+
+    if (is_incoming(ring) && q->worker)
+        worker_wake(q->worker);
+}
+
+int uswitch_vhost_mem(struct uswitch *us, const struct us_vhost_mem *mem, const int *fds)
+{
+    struct port *p;
+    const int rc = vhost_port(us, mem->port_id, &p);
+
+    if (rc < 0)
+        return rc;
+    if (mem->n > US_REGIONS_MAX)
+        return -E2BIG;
+    if (mem->n > 0 && !fds)
+        return -EINVAL;
+    return vhost_port_set_mem(p, mem, fds);
+}
+
+static int check_ring(const struct us_vhost_ring *ring)
+{
+    if (!is_power_of_two(ring->size) || ring->size < 2 || ring->size > US_RING_SIZE_MAX)
+        return -EINVAL;
+    if (ring->base > UINT16_MAX && ring->base != US_BASE_FROM_USED)
+        return -EINVAL;
+    if (ring->enabled > 1 || ring->resume > 1 || ring->spare)
+        return -EINVAL;
+    return ring->fds & ~(uint32_t)(US_RING_KICK | US_RING_CALL) ? -EINVAL : 0;
+}
+
+/*
+ * A queue is polled from the start of its ring to its stop: most guests use
+ * one of the queues they could have, and an idle one costs every turn.  The
+ * ring runs before a worker knows it and as long as one does, so that what
+ * start and stop set up is nobody else's meanwhile.
+ */
+int uswitch_ring_start(struct uswitch *us, const struct us_vhost_ring *ring, int kick_fd, int call_fd)
+{
+    struct port *p;
+    int rc = vhost_ring(us, ring->port_id, ring->ring, &p);
+
+    if (rc == 0)
+        rc = check_ring(ring);
+    if (rc == 0)
+        rc = vhost_port_ring_start(p, ring, kick_fd, call_fd);
+    if (rc < 0)
+        return rc;
+    if (is_incoming(ring->ring))
+        rc = worker_add_queue(least_loaded(us), &p->rxq[ring->ring / 2]);
+    if (rc < 0) {
+        (void)vhost_port_ring_stop(p, ring->ring);
+        return rc;
+    }
+    /* The driver has mended the port; if it breaks again, that is news. */
+    us->told[p->id] = false;
+    return 0;
+}
+
+int uswitch_ring_stop(struct uswitch *us, uint32_t port_id, uint32_t ring)
+{
+    struct port *p;
+    const int rc = vhost_ring(us, port_id, ring, &p);
+
+    if (rc < 0)
+        return rc;
+    if (is_incoming(ring))
+        take_queue(&p->rxq[ring / 2]);
+    return vhost_port_ring_stop(p, ring);
+}
+
+int uswitch_ring_call(struct uswitch *us, uint32_t port_id, uint32_t ring, int call_fd)
+{
+    struct port *p;
+    const int rc = vhost_ring(us, port_id, ring, &p);
+
+    return rc < 0 ? rc : vhost_port_ring_call(p, ring, call_fd);
+}
+
+int uswitch_ring_enable(struct uswitch *us, uint32_t port_id, uint32_t ring, uint32_t enabled)
+{
+    struct port *p;
+    int rc = vhost_ring(us, port_id, ring, &p);
+
+    if (rc == 0 && enabled > 1)
+        rc = -EINVAL;
+    if (rc == 0)
+        rc = vhost_port_ring_enable(p, ring, enabled != 0);
+    if (rc < 0)
+        return rc;
+    wake_ring(p, ring);
+    return 0;
+}
