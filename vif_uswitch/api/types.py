@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters and results of every method of the control API.
+
+The single source of validation: the daemon converts what came over the wire
+into these and looks at nothing else, and ``schema.py`` publishes the JSON
+Schema made from them.  What a type cannot say (a name that is taken, a path
+outside the socket directory) is decided in ``daemon/ports.py``.
+
+In ``PortChanges`` a member that is absent stays as it is; for a new port it
+takes its default.  ``null`` asks for the default of the configuration.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from vif_uswitch.api import wire
+
+PORTS_MAX = 1024
+SEGMENTS_MAX = 4095
+MACS_MAX = 64
+TRUNK_ROWS_MAX = 512  # with long names this many still fit in one line of the API
+
+_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$(?!\n)"
+_NAME_RULE = "1 to 64 letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
+
+PortName = Annotated[str, Meta(pattern=_NAME, description=f"Name of a port: {_NAME_RULE}.")]
+SegmentName = Annotated[str, Meta(pattern=_NAME, description=f"Name of a segment: {_NAME_RULE}.")]
+SocketPath = Annotated[
+    str,
+    Meta(
+        max_length=107,
+        description="vhost-user socket: an absolute path below vhost_socket_dir, at most 107 bytes"
+        " (the kernel's limit); \"\" means NAME.sock in that directory.",
+    ),
+]
+Ifname = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,14})?$(?!\n)",
+        description="Name of the kernel's TAP device: 1 to 15 letters, digits, '.', '_' and '-'.",
+    ),
+]
+Vid = Annotated[int, Meta(ge=1, le=4094, description="VLAN id: 1 to 4094.")]
+Mac = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$(?!\n)",
+        description="A MAC address of one station: six hexadecimal pairs with colons,"
+        " not a group address (odd first byte) and not all zero.",
+    ),
+]
+Macs = Annotated[
+    tuple[Mac, ...],
+    Meta(max_length=MACS_MAX, description="Addresses pinned to the port, at most 64."),
+]
+Mtu = Annotated[
+    int,
+    Meta(
+        ge=68,
+        le=65521,
+        description="Bytes of layer 3 payload: 68 (what IPv4 needs) to 65521"
+        " (the longest frame is mtu + 14 bytes and must not pass 65535).",
+    ),
+]
+FloodRate = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=2**32 - 1,
+        description="Copies a second the port may cause by flooding, 0: no limit.",
+    ),
+]
+FloodBurst = Annotated[
+    int, Meta(ge=0, le=2**32 - 1, description="Copies the port may cause at once by flooding.")
+]
+FdbQuota = Annotated[
+    int, Meta(ge=0, le=5 * 2**20, description="Addresses learned from the port, at most.")
+]
+Description = Annotated[
+    str, Meta(max_length=256, description="Free text for people, at most 256 characters.")
+]
+Cursor = Annotated[
+    str, Meta(max_length=128, description='"" for the first page, then "next" of the page before.')
+]
+
+
+class Params(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of what clients send."""
+
+
+class Result(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of what the daemon answers."""
+
+
+class Nothing(Params, frozen=True):
+    """No parameters."""
+
+
+class TrunkRow(Params, frozen=True):
+    """Frames with this VLAN id belong to this segment."""
+
+    vid: Vid
+    segment: SegmentName
+
+
+Trunk = Annotated[
+    tuple[TrunkRow, ...],
+    Meta(max_length=TRUNK_ROWS_MAX, description="Rows for tagged frames, at most 512."),
+]
+
+
+class PortChanges(Params, frozen=True):
+    """What can change while a port exists."""
+
+    segment: SegmentName | UnsetType | None = UNSET  # of untagged frames; null: none
+    trunk: Trunk | UnsetType = UNSET
+    macs: Macs | UnsetType = UNSET
+    mtu: Mtu | UnsetType | None = UNSET
+    flood_rate: FloodRate | UnsetType | None = UNSET
+    flood_burst: FloodBurst | UnsetType | None = UNSET
+    fdb_quota: FdbQuota | UnsetType | None = UNSET
+    admin_up: bool | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+
+
+class PortSpec(PortChanges, frozen=True, kw_only=True):
+    """A port as somebody wants it.  Name, type, path, mode and ifname never change."""
+
+    name: PortName
+    type: Literal["vhost-user", "tap"] = "vhost-user"
+    path: SocketPath = ""
+    mode: Literal["server", "client"] = "server"  # QEMU's view, as in libvirt and Nova
+    ifname: Ifname = ""
+
+
+class PortAdd(Params, frozen=True):
+    port: PortSpec
+    create_segments: bool = False
+
+
+class PortSet(Params, frozen=True):
+    name: PortName
+    changes: PortChanges
+    create_segments: bool = False
+
+
+class PortRef(Params, frozen=True):
+    name: PortName
+
+
+class PortListing(Params, frozen=True):
+    cursor: Cursor = ""
+    segment: SegmentName | None = None
+
+
+class Paging(Params, frozen=True):
+    cursor: Cursor = ""
+
+
+class SegmentAdd(Params, frozen=True):
+    name: SegmentName
+    description: Description = ""
+
+
+class SegmentRef(Params, frozen=True):
+    name: SegmentName
+
+
+class FdbListing(Params, frozen=True):
+    cursor: Cursor = ""
+    port: PortName | None = None
+    segment: SegmentName | None = None
+    mac: Mac | None = None
+
+
+class FdbFlush(Params, frozen=True):
+    port: PortName | None = None
+    segment: SegmentName | None = None
+
+
+class Port(Result, frozen=True):
+    """A port: what is wanted (defaults filled in) and how far it has come."""
+
+    id: int
+    name: str
+    type: str
+    path: str
+    mode: str
+    ifname: str
+    segment: str | None
+    trunk: tuple[TrunkRow, ...]
+    macs: tuple[str, ...]
+    mtu: int
+    flood_rate: int
+    flood_burst: int
+    fdb_quota: int
+    admin_up: bool
+    description: str
+    link: str  # waiting, negotiating, up, broken, down
+    reason: str  # why it is broken, or why the last session ended; "" if there is nothing to tell
+    peer_pid: int | None
+
+
+class PortPage(Result, frozen=True):
+    ports: tuple[Port, ...]
+    next: str
+
+
+class PortChanged(Result, frozen=True):
+    port: Port
+    created: bool
+    changed: bool
+
+
+class Ring(Result, frozen=True):
+    index: int
+    active: bool
+    enabled: bool
+    size: int
+    last_avail: int
+    used_idx: int
+
+
+class Counters(Result, frozen=True):
+    frames: int
+    bytes: int
+    flooded: int
+    gso: int
+    csum_fixed: int
+    gso_fixed: int
+    bursts: int
+    signals: int
+    dropped: int
+
+
+class Drop(Result, frozen=True):
+    """One line of the list of drops: never with a count of zero."""
+
+    port: str
+    direction: Literal["in", "out"]
+    reason: str
+    frames: int
+    text: str
+
+
+class PortDetail(Result, frozen=True):
+    port: Port
+    sessions: int
+    virtio_features: str  # hexadecimal: 64 bits survive every JSON reader
+    protocol_features: str
+    memory_regions: int
+    memory_bytes: int
+    rings: tuple[Ring, ...]
+    incoming: Counters
+    outgoing: Counters
+    drops: tuple[Drop, ...]
+
+
+class Deleted(Result, frozen=True):
+    existed: bool
+
+
+class Segment(Result, frozen=True):
+    id: int
+    name: str
+    description: str
+    n_ports: int
+
+
+class SegmentPage(Result, frozen=True):
+    segments: tuple[Segment, ...]
+    next: str
+
+
+class SegmentDetail(Result, frozen=True):
+    """``ports`` stops after 500 names; ``port.list`` with ``segment`` has all of them."""
+
+    segment: Segment
+    ports: tuple[str, ...]
+
+
+class FdbEntry(Result, frozen=True):
+    mac: str
+    segment: str
+    port: str
+    age_s: int
+    pinned: bool
+
+
+class FdbPage(Result, frozen=True):
+    entries: tuple[FdbEntry, ...]
+    next: str
+
+
+class FdbFlushed(Result, frozen=True):
+    removed: int
+
+
+class DropPage(Result, frozen=True):
+    drops: tuple[Drop, ...]
+    next: str
+
+
+class PortStats(Result, frozen=True):
+    port: str
+    link: str
+    at_ns: int  # monotonic clock at reading: rates are differences over differences
+    incoming: Counters
+    outgoing: Counters
+
+
+class StatsPage(Result, frozen=True):
+    ports: tuple[PortStats, ...]
+    next: str
+
+
+class Worker(Result, frozen=True):
+    index: int
+    tid: int
+    cpu: int  # -1: not pinned
+    queues: int
+    passes: int
+    busy_passes: int
+    cycles: int
+    busy_cycles: int
+    frames: int
+    sleeps: int
+    wakeups: int
+
+
+class WorkerList(Result, frozen=True):
+    tsc_khz: int
+    workers: tuple[Worker, ...]
+
+
+class Daemon(Result, frozen=True):
+    pid: int
+    version: str
+    api: str
+    uptime_s: int
+    poll_us: int
+
+
+class Dataplane(Result, frozen=True):
+    running: bool
+    pid: int
+    starts: int
+    adopted: bool
+    fdb_entries: int
+    fdb_capacity: int
+    fdb_moves: int
+    fdb_evicted: int
+    fdb_refused: int
+    workers: int
+
+
+class DropTotal(Result, frozen=True):
+    reason: str
+    frames: int
+    ports: int
+    text: str
+
+
+class Host(Result, frozen=True):
+    """Everything the first lines of ``uswitchctl show`` need."""
+
+    daemon: Daemon
+    dataplane: Dataplane
+    n_ports: int
+    n_segments: int
+    links: dict[str, int]
+    incoming: Counters
+    outgoing: Counters
+    drops: tuple[DropTotal, ...]
+
+
+class Version(Result, frozen=True):
+    version: str
+    api: str
+    pid: int
+
+
+class Schema(Result, frozen=True):
+    catalogue: dict[str, Any]
+
+
+_VERBS: dict[str, tuple[type[Params], type[Result], str]] = {
+    "version": (Nothing, Version, "Versions of the daemon and of its API."),
+    "schema": (Nothing, Schema, "This catalogue."),
+    "show": (Nothing, Host, "State of the whole switch on one screen."),
+    "port.add": (PortAdd, PortChanged, "Add a port; a name that exists is refused."),
+    "port.ensure": (PortAdd, PortChanged, "Add a port, or change the existing one to match."),
+    "port.set": (PortSet, PortChanged, "Change a port; what is not named stays."),
+    "port.delete": (PortRef, Deleted, "Delete a port; succeeds for an unknown one."),
+    "port.list": (PortListing, PortPage, "Ports by name."),
+    "port.show": (PortRef, PortDetail, "One port with its session, rings and counters."),
+    "segment.add": (SegmentAdd, Segment, "Add a segment; a name that exists is refused."),
+    "segment.delete": (SegmentRef, Deleted, "Delete a segment that no port is in."),
+    "segment.list": (Paging, SegmentPage, "Segments by name."),
+    "segment.show": (SegmentRef, SegmentDetail, "One segment and its ports."),
+    "fdb.list": (FdbListing, FdbPage, "Known addresses, filtered by port, segment or address."),
+    "fdb.flush": (FdbFlush, FdbFlushed, "Forget learned addresses; pinned ones stay."),
+    "drops": (Paging, DropPage, "Frames not delivered, by port and reason."),
+    "stats": (Paging, StatsPage, "Counters of all ports."),
+    "worker.list": (Nothing, WorkerList, "The dataplane's threads."),
+}
+
+CATALOGUE = {wire.PREFIX + verb: entry for verb, entry in _VERBS.items()}
+"""Method name: type of the parameters, type of the result, one sentence."""

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``uswitchctl port``: add, set, delete, list.  ``port_show.py`` has the fifth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from vif_uswitch.client import Client
+from vif_uswitch.cmd import output, text
+from vif_uswitch.cmd.output import Column
+from vif_uswitch.cmd.parsing import Commands
+from vif_uswitch.exceptions import TimedOut, USwitchError
+
+COLUMNS: tuple[Column, ...] = (
+    Column("name", "Name"),
+    Column("type", "Type"),
+    Column("link", "Link"),
+    Column("segment", "Segment"),
+    Column("trunk", "Trunk", text.trunk),
+    Column("macs", "MACs", text.macs),
+    Column("mtu", "MTU", right=True),
+    Column("where", "Where"),
+    Column("reason", "Reason", shown=False),
+    Column("id", "Id", right=True, shown=False),
+    Column("path", "Path", shown=False),
+    Column("mode", "Mode", shown=False),
+    Column("ifname", "Ifname", shown=False),
+    Column("admin_up", "Admin up", shown=False),
+    Column("flood_rate", "Flood rate", right=True, shown=False),
+    Column("flood_burst", "Flood burst", right=True, shown=False),
+    Column("fdb_quota", "FDB quota", right=True, shown=False),
+    Column("peer_pid", "Peer pid", right=True, shown=False),
+    Column("description", "Description", shown=False),
+)
+
+
+def register(commands: Commands) -> None:
+    add = commands.add("port", "add", add_port, "add a port")
+    add.add_argument("name")
+    add.add_argument("--type", choices=("vhost-user", "tap"), default="vhost-user")
+    add.add_argument(
+        "--path", metavar="SOCKET", default="",
+        help="vhost-user socket, below vhost_socket_dir (default: NAME.sock there)",
+    )  # fmt: skip
+    add.add_argument(
+        "--mode", choices=("server", "client"), default="server",
+        help="server: QEMU listens and uswitchd connects (default); client: QEMU connects",
+    )  # fmt: skip
+    add.add_argument("--ifname", metavar="NAME", default="", help="kernel device of a tap port")
+    _changeable(add)
+    _create_segment(add)
+    add.add_argument("--wait", action="store_true", help="wait until the link is up")
+    add.add_argument(
+        "--wait-timeout", type=_seconds, default=60.0, metavar="SECONDS",
+        help="how long --wait waits (default: 60)",
+    )  # fmt: skip
+    _result_format(add)
+
+    change = commands.add("port", "set", set_port, "change a port; what is not named stays")
+    change.add_argument("name")
+    _changeable(change)
+    change.add_argument("--no-segment", action="store_true", help="take it out of its segment")
+    change.add_argument("--no-trunk", action="store_true", help="remove the rows for tagged frames")
+    change.add_argument("--no-mac", action="store_true", help="pin no address any more")
+    _create_segment(change)
+    change.add_argument("--up", action="store_true", help="let it send and receive")
+    _result_format(change)
+
+    delete = commands.add("port", "delete", delete_ports, "delete ports")
+    delete.add_argument("name", nargs="+")
+
+    listing = commands.add("port", "list", list_ports, "list ports")
+    listing.add_argument("--segment", metavar="SEGMENT", help="only ports in this segment")
+    output.add_options(listing, sort=True)
+
+
+def _changeable(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
+    option("--segment", metavar="SEGMENT", help="segment of its untagged frames")
+    option(
+        "--trunk", metavar="VID:SEGMENT", action="append", type=_trunk_row,
+        help="segment of frames with this VLAN id; repeat it for more rows (replaces all rows)",
+    )  # fmt: skip
+    option(
+        "--mac", metavar="MAC", action="append",
+        help="pin this address to the port; repeat it for more (replaces all)",
+    )  # fmt: skip
+    option("--mtu", type=int, metavar="BYTES", help="68 to 65521; the longest frame is 14 longer")
+    option("--flood-rate", type=int, metavar="N", help="copies a second by flooding, 0: no limit")
+    option("--flood-burst", type=int, metavar="N", help="copies at once by flooding")
+    option("--fdb-quota", type=int, metavar="N", help="addresses learned from it, at most")
+    option("--description", metavar="TEXT")
+    option("--down", action="store_true", help="cut it off: it neither sends nor receives")
+
+
+def _create_segment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--create-segment", action="store_true", help="create new segments")
+
+
+def _result_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--format", choices=("table", "json"), default="table")
+
+
+def _trunk_row(argument: str) -> dict[str, Any]:
+    vid, colon, segment = argument.partition(":")
+    if not colon or not vid.isascii() or not vid.isdecimal() or not segment:
+        raise argparse.ArgumentTypeError(f"{argument!r} is not VID:SEGMENT, for example 10:blue")
+    return {"vid": int(vid), "segment": segment}
+
+
+def _seconds(argument: str) -> float:
+    try:
+        value = float(argument)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{argument!r} is no number of seconds")
+    return value
+
+
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    """The members of the API's PortChanges that the options name."""
+    changes = {
+        key: value
+        for key, value in {
+            "segment": args.segment,
+            "trunk": args.trunk,
+            "macs": args.mac,
+            "mtu": args.mtu,
+            "flood_rate": args.flood_rate,
+            "flood_burst": args.flood_burst,
+            "fdb_quota": args.fdb_quota,
+            "description": args.description,
+        }.items()
+        if value is not None
+    }
+    if args.down:
+        changes["admin_up"] = False
+    return changes
+
+
+def add_port(client: Client, args: argparse.Namespace) -> int:
+    spec = {
+        "name": args.name,
+        "type": args.type,
+        "path": args.path,
+        "mode": args.mode,
+        "ifname": args.ifname,
+        **_changes(args),
+    }
+    port = client.port_add(spec, create_segments=args.create_segment)["port"]
+    if args.wait:
+        port = _wait(client, port, args.wait_timeout)
+    if args.format == "json":
+        print(json.dumps(port, indent=2))
+    else:
+        print(f"port {port['name']} added: {text.where(port)}, link {port['link']}")
+    return 0
+
+
+def _wait(client: Client, port: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Until the link is up.  Tells once a second how things are."""
+    name = port["name"]
+    begun = time.monotonic()
+    told = begun
+    while port["link"] != "up":
+        now = time.monotonic()
+        if now - begun >= timeout_s:
+            raise TimedOut(
+                "port", name, f"is not up after {timeout_s:g} s: link {port['link']}"
+                + (f" ({port['reason']})" if port["reason"] else ""),
+                f"The port stays. Start the guest, or see: uswitchctl port show {name}",
+            )  # fmt: skip
+        if now - told >= 1:
+            told = now
+            print(f"waiting for {name}: {port['link']} ({now - begun:.0f} s)", file=sys.stderr)
+        time.sleep(0.1)
+        port = client.port_show(name)["port"]
+    return port
+
+
+def set_port(client: Client, args: argparse.Namespace) -> int:
+    changes = _changes(args)
+    for flag, option, key, value in (
+        ("no_segment", "segment", "segment", None),
+        ("no_trunk", "trunk", "trunk", []),
+        ("no_mac", "mac", "macs", []),
+    ):
+        if getattr(args, flag):
+            if key in changes:
+                args.parser.error(f"--{option} and --no-{option} exclude each other")
+            changes[key] = value
+    if args.up:
+        if args.down:
+            args.parser.error("--up and --down exclude each other")
+        changes["admin_up"] = True
+    if not changes:
+        args.parser.error("name at least one thing to change, for example --segment blue")
+    answer = client.port_set(args.name, changes, create_segments=args.create_segment)
+    if args.format == "json":
+        print(json.dumps(answer["port"], indent=2))
+    else:
+        print(f"port {args.name} {'changed' if answer['changed'] else 'is so already'}")
+    return 0
+
+
+def delete_ports(client: Client, args: argparse.Namespace) -> int:
+    status = 0
+    for name in args.name:
+        try:
+            if client.port_delete(name):
+                print(f"port {name} deleted")
+            else:
+                print(f"note: port {name} did not exist", file=sys.stderr)
+        except USwitchError as error:
+            if len(args.name) == 1 or error.exit_status == 3:
+                raise
+            print(f"uswitchctl: {error}", file=sys.stderr)
+            status = max(status, error.exit_status)
+    return status
+
+
+def with_where(port: dict[str, Any]) -> dict[str, Any]:
+    return {**port, "where": text.where(port)}
+
+
+def list_ports(client: Client, args: argparse.Namespace) -> int:
+    rows = [with_where(port) for port in client.port_list(args.segment)]
+    columns = COLUMNS
+    if args.format == "table" and not args.column and any(row["reason"] for row in rows):
+        columns = tuple(
+            Column("reason", "Reason") if column.key == "reason" else column for column in COLUMNS
+        )
+    print(output.render_list(rows, columns, args, "(no ports; add one: uswitchctl port add NAME)"))
+    return 0

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option of ``uswitchd``: its name, default, limits and what an operator should know.
+
+Importing this file registers nothing.  ``load()`` makes a configuration for
+``daemon/main.py``; ``list_opts()`` is what ``oslo-config-generator`` asks for
+when it writes ``etc/uswitchd.conf.sample``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import itertools
+import os
+import re
+from collections.abc import Sequence
+
+from oslo_config import cfg, types
+
+from vif_uswitch.exceptions import InvalidInput
+
+DEFAULT_OPTS: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "run_dir",
+        default="/run/uswitch",
+        help="Directory for what lives as long as the host is up: the control socket, the link to"
+        " the dataplane, the vhost-user sockets. Only one uswitchd can use it. Must be"
+        " writable for the user that runs uswitchd. Keep it short: a socket's path has at"
+        " most 107 bytes.",
+    ),
+    cfg.StrOpt(
+        "state_dir",
+        default="/var/lib/uswitch",
+        help="Directory for what must survive a reboot: the ports and segments, in state.json.",
+    ),
+    cfg.StrOpt(
+        "vhost_socket_dir",
+        default="$run_dir/vhost",
+        help="Directory of the vhost-user sockets. Ports whose socket lies elsewhere are refused."
+        " Both uswitchd and QEMU need access.",
+    ),
+    cfg.StrOpt(
+        "vhost_socket_mode",
+        default="0660",
+        regex=r"^0?[0-7]{3}$",
+        help="Permissions, in octal, of vhost-user sockets that uswitchd listens on.",
+    ),
+    cfg.StrOpt(
+        "vhost_socket_group",
+        default="",
+        help="Group that owns vhost-user sockets that uswitchd listens on; QEMU's user should be in"
+        " it. Empty: the group of uswitchd. uswitchd must be a member.",
+    ),
+    cfg.StrOpt(
+        "control_socket",
+        default="$run_dir/control.sock",
+        help="Path of the control API's socket.",
+    ),
+    cfg.StrOpt(
+        "control_group",
+        default="",
+        help="Group whose members may use the control API, besides root and the user of uswitchd."
+        " Empty: nobody else. uswitchd must be a member, so that it can hand the socket to"
+        " the group.",
+    ),
+]
+
+CLI_OPTS: list[cfg.Opt] = [
+    cfg.BoolOpt("debug", default=False, help="Log debug messages too."),
+    cfg.BoolOpt(
+        "log-json",
+        default=False,
+        help="Log one JSON object a line instead of text.",
+    ),
+    cfg.BoolOpt(
+        "allow-root",
+        default=False,
+        help="Start even as root. Neither uswitchd nor the dataplane needs any privilege; running"
+        " them as root gives whoever breaks out of them the whole host.",
+    ),
+    cfg.BoolOpt(
+        "stop-dataplane-on-exit",
+        default=False,
+        help="Whether SIGTERM stops the dataplane too. By default packets flow on without"
+        " uswitchd, and the next uswitchd takes over; that is what makes an upgrade"
+        " harmless. SIGINT (Ctrl-C) always stops both.",
+    ),
+]
+
+DATAPLANE_OPTS: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "binary",
+        default="",
+        sample_default="<uswitch-dataplane beside uswitchd's Python, else on PATH>",
+        help="Path of the program uswitch-dataplane.",
+    ),
+    cfg.IntOpt(
+        "workers",
+        default=1,
+        min=1,
+        max=32,
+        help="Threads that move packets. One serves many guests; add one where a core is busy all"
+        " the time (see 'uswitchctl worker list').",
+    ),
+    cfg.IntOpt(
+        "poll_us",
+        default=50,
+        min=0,
+        max=1_000_000,
+        help="Microseconds a worker goes on looking for packets before it sleeps. Higher lowers"
+        " latency under light load and costs CPU; 0 sleeps at once.",
+    ),
+    cfg.ListOpt(
+        "cpus",
+        default=[],
+        item_type=types.Integer(min=0, max=4095),
+        sample_default=[],
+        help="CPUs to pin the workers to, in order, for example 2,3. Empty: not pinned. If given,"
+        " as many as there are workers.",
+    ),
+    cfg.IntOpt(
+        "fdb_buckets",
+        default=16384,
+        min=16,
+        max=1048576,
+        help="Size of the table of MAC addresses: buckets of five, a power of two. The default"
+        " holds up to 81920 addresses in 1 MiB.",
+    ),
+    cfg.IntOpt(
+        "fdb_age",
+        default=300,
+        min=1,
+        max=65000,
+        help="Seconds until an address that sent nothing is forgotten.",
+    ),
+]
+
+PORT_DEFAULTS_OPTS: list[cfg.Opt] = [
+    cfg.IntOpt(
+        "flood_rate",
+        default=100_000,
+        min=0,
+        max=2**32 - 1,
+        help="Copies a second that a port may cause by broadcast, multicast and frames to unknown"
+        " addresses, so that a noisy guest cannot fill everybody's rings. 0: no limit."
+        " This and what follows are defaults for ports that do not say.",
+    ),
+    cfg.IntOpt(
+        "flood_burst",
+        default=20_000,
+        min=0,
+        max=2**32 - 1,
+        help="Copies that a port may cause at once after a quiet time.",
+    ),
+    cfg.IntOpt(
+        "fdb_quota",
+        default=256,
+        min=0,
+        max=5 * 1048576,
+        help="Addresses learned from one port, at most. Raise it for a port with many stations"
+        " behind it.",
+    ),
+    cfg.IntOpt(
+        "mtu",
+        default=1500,
+        min=68,
+        max=65521,
+        help="Bytes of layer 3 payload in a frame; longer frames are dropped and counted.",
+    ),
+]
+
+GROUPS: dict[str, list[cfg.Opt]] = {
+    "DEFAULT": [*DEFAULT_OPTS, *CLI_OPTS],
+    "dataplane": DATAPLANE_OPTS,
+    "port_defaults": PORT_DEFAULTS_OPTS,
+}
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """Entry point ``oslo.config.opts``."""
+    return [(group, list(opts)) for group, opts in GROUPS.items()]
+
+
+def load(argv: Sequence[str], version: str) -> cfg.ConfigOpts:
+    """The configuration from command line and files; InvalidInput with file, option and reason.
+
+    oslo.config ends the process itself for --help, --version and a malformed
+    command line (status 2), which is what a user expects.
+    """
+    conf = cfg.ConfigOpts()
+    for group, opts in GROUPS.items():
+        own = [opt for opt in opts if opt not in CLI_OPTS]
+        conf.register_opts(own, group=None if group == "DEFAULT" else group)
+    conf.register_cli_opts(CLI_OPTS)
+    try:
+        conf(list(argv), project="uswitch", prog="uswitchd", version=version)
+        files = [*(conf.config_file or []), *_dir_files(conf)]
+        for path in files:
+            _refuse_unknown(path)
+        for group, opts in GROUPS.items():
+            for opt in opts:
+                _value(conf, group, opt)
+    except cfg.ConfigFilesNotFoundError as error:
+        raise InvalidInput(
+            "configuration file", ", ".join(error.config_files), "cannot be read",
+            "Check that it exists and that the user of uswitchd may read it.",
+        ) from None  # fmt: skip
+    except cfg.ConfigFilesPermissionDeniedError as error:
+        raise InvalidInput(
+            "configuration file", ", ".join(error.config_files), "permission denied"
+        ) from None
+    except (cfg.Error, OSError, UnicodeDecodeError) as error:
+        raise InvalidInput("configuration", None, " ".join(str(error).split())) from None
+    _check(conf)
+    return conf
+
+
+def _dir_files(conf: cfg.ConfigOpts) -> list[str]:
+    directories = conf.config_dir or []
+    return sorted(
+        itertools.chain.from_iterable(
+            glob.glob(os.path.join(glob.escape(path), "*.conf")) for path in directories
+        )
+    )
+
+
+def _value(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt) -> object:
+    try:
+        return getattr(conf if group == "DEFAULT" else conf[group], opt.dest)
+    except (cfg.Error, ValueError) as error:
+        # Of a "$name" that does not exist, only the error beneath tells.
+        cause = error.__context__ if isinstance(error, cfg.NoSuchOptError) else error
+        text = " ".join(str(cause).split())
+        # oslo.config shows its own objects here; an operator wants the file.
+        found = re.match(r".*detail='([^']*)'\) is not valid: (.*)", text)
+        why = f"{found[2]} (in {found[1]})" if found else text
+        why = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"no integer: \1", why)
+        raise InvalidInput(f"option {opt.dest} in [{group}]", None, why) from None
+
+
+def _refuse_unknown(path: str) -> None:
+    """oslo.config ignores what it does not know; a misspelt option must not pass for a set one."""
+    sections: dict[str, dict[str, list[str]]] = {}
+    cfg.ConfigParser(path, sections).parse()
+    for section, values in sections.items():
+        if section not in GROUPS:
+            raise _unknown("section", f"[{section}]", list(GROUPS), section, path)
+        names = [opt.dest for opt in GROUPS[section]]
+        for name in values:
+            if name.replace("-", "_") not in names:
+                raise _unknown("option", f"{name} in [{section}]", names, name, path)
+
+
+def _unknown(what: str, shown: str, names: list[str], name: str, path: str) -> InvalidInput:
+    close = difflib.get_close_matches(name, names, n=1)
+    todo = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(names)}."
+    return InvalidInput(what, shown, f"is unknown (in {path})", todo)
+
+
+def _check(conf: cfg.ConfigOpts) -> None:
+    """What the limits of one option cannot say."""
+    buckets = conf.dataplane.fdb_buckets
+    if buckets & (buckets - 1):
+        raise InvalidInput(
+            "option fdb_buckets in [dataplane]", buckets, "is no power of two",
+            f"Use {1 << buckets.bit_length()}.",
+        )  # fmt: skip
+    cpus, workers = conf.dataplane.cpus, conf.dataplane.workers
+    if cpus and len(cpus) != workers:
+        raise InvalidInput(
+            "option cpus in [dataplane]", cpus, f"names {len(cpus)} CPUs for {workers} workers",
+            "Give one CPU for each worker, or none.",
+        )  # fmt: skip
+    for name in ("run_dir", "state_dir", "vhost_socket_dir", "control_socket"):
+        if not str(conf[name]).startswith("/"):
+            raise InvalidInput(f"option {name}", conf[name], "is no absolute path")
