@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order of things: each round runs every case through every contender, one after the other.
+
+Switch and generator are started anew each time, so that where their memory happens to lie is part
+of the spread and not of the result.  The first moments are thrown away.  A window in which other
+processes took part of our processors is measured again, a few times; the least disturbed one
+counts, for all contenders alike.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed import unprivileged
+
+from . import quiet
+from .cases import Case
+from .contenders import Contender
+from .generator import Generator, Window
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how often."""
+
+    rounds: int = 5
+    seconds: float = 1.0
+    warm_up: float = 0.5
+    tries: int = 4  # windows, until one is quiet
+    quiet: float = 0.05  # share of the time a thread may have waited for its processor
+    cpus: tuple[int, int] = (0, 1)  # of the switch, of the generator
+    priority: bool = False  # both ahead of everything else on the machine
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One contender's result in one round."""
+
+    case: Case
+    contender: str
+    round: int
+    window: Window
+    windows: int
+    lost: int  # frames the generator could not send
+    drops: dict[str, int]  # frames the switch did not deliver
+    features: str
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    """Short, since a socket's path has at most 107 bytes; kept if something goes wrong."""
+    path = Path(tempfile.mkdtemp(prefix="uswitch-bench-"))
+    unprivileged.own(path, unprivileged.identity())
+    yield path
+    shutil.rmtree(path)
+
+
+def _sample(case: Case, kind: type[Contender], number: int, plan: Plan) -> Sample:
+    with _directory() as directory:
+        switch_cpu, generator_cpu = plan.cpus
+        with (kind(directory, case, switch_cpu) as contender,
+              Generator(directory, case, contender, generator_cpu) as load):
+            load.start()
+            if plan.priority:
+                quiet.prefer(load.threads())
+            time.sleep(plan.warm_up)
+            windows: list[Window] = []
+            while len(windows) < plan.tries:
+                windows.append(load.measure(plan.seconds))
+                if windows[-1].disturbed <= plan.quiet:
+                    break
+            best = min(windows, key=lambda window: window.disturbed)
+            features = contender.features()
+            return Sample(case, kind.name, number, best, len(windows), load.lost(),
+                          contender.drops(), features)
+
+
+def run(cases: Sequence[Case], kinds: Sequence[type[Contender]], plan: Plan, say: Say
+        ) -> list[Sample]:
+    """Everything, with a line for each step."""
+    samples = []
+    steps = plan.rounds * len(cases) * len(kinds)
+    started = time.monotonic()
+    for number in range(1, plan.rounds + 1):
+        for case in cases:
+            for kind in kinds:
+                sample = _sample(case, kind, number, plan)
+                samples.append(sample)
+                left = (time.monotonic() - started) / len(samples) * (steps - len(samples))
+                say(f"round {number}/{plan.rounds}  {case.name:>14}  {kind.name:<8}"
+                    f"{sample.window.rate / 1e6:7.2f} Mpps   disturbed "
+                    f"{sample.window.disturbed:4.0%} (window {sample.windows} of at most "
+                    f"{plan.tries})   about {left:.0f} s left")
+    return samples

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules about the desired state, without sockets and files."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vif_uswitch.api.types import PortChanges, PortSpec, TrunkRow
+from vif_uswitch.daemon import ports, state
+from vif_uswitch.daemon.model import TagRow
+from vif_uswitch.daemon.ports import Desired, PortDefaults, Segment
+from vif_uswitch.exceptions import Conflict, InvalidInput, ResourceExhausted, USwitchError
+
+DEFAULTS = PortDefaults(flood_rate=7, flood_burst=8, fdb_quota=9, mtu=1400)
+
+
+def desired(*specs: PortSpec) -> Desired:
+    result = Desired()
+    for spec in specs:
+        port = ports.new_port(result, spec, f"/v/{spec.name}")
+        result = ports.put_port(result, port, create_segments=True)
+    return result
+
+
+def test_nothing_changes_in_place() -> None:
+    before = desired(PortSpec(name="a", segment="s"))
+    after = ports.put_port(before, ports.changed(before.port("a"), PortChanges(segment="t")), True)
+    assert set(before.segments) == {"s"} and set(after.segments) == {"s", "t"}
+    assert before.port("a").segment == "s"
+
+
+def test_defaults_follow_the_configuration_and_values_do_not() -> None:
+    state_ = desired(PortSpec(name="a"), PortSpec(name="b", mtu=9000, flood_rate=0))
+    a, b = (ports.config_of(state_, state_.port(name), DEFAULTS) for name in "ab")
+    assert (a.mtu, a.flood_rate, a.flood_burst, a.fdb_quota) == (1400, 7, 8, 9)
+    assert (b.mtu, b.flood_rate, b.max_frame) == (9000, 0, 9014)
+
+
+def test_null_goes_back_to_the_default() -> None:
+    state_ = desired(PortSpec(name="a", mtu=9000))
+    port = ports.changed(state_.port("a"), PortChanges(mtu=None))
+    assert ports.config_of(state_, port, DEFAULTS).mtu == 1400
+
+
+def test_rows_of_access_and_trunk() -> None:
+    rows = (TrunkRow(vid=20, segment="y"), TrunkRow(vid=10, segment="x"))
+    state_ = desired(PortSpec(name="a", segment="s", trunk=rows))
+    ids = {name: segment.segment_id for name, segment in state_.segments.items()}
+    assert ports.config_of(state_, state_.port("a"), DEFAULTS).tags == (
+        TagRow(4096, ids["s"]), TagRow(10, ids["x"]), TagRow(20, ids["y"]),
+    )  # fmt: skip
+    alone = desired(PortSpec(name="b"))
+    assert not ports.config_of(alone, alone.port("b"), DEFAULTS).tags
+
+
+def test_ids_are_the_lowest_free_ones() -> None:
+    state_ = desired(PortSpec(name="a"), PortSpec(name="b"), PortSpec(name="c"))
+    state_ = ports.delete_port(state_, "b")
+    assert ports.new_port(state_, PortSpec(name="d"), "/v/d").port_id == 1
+    assert ports.new_port(state_, PortSpec(name="d"), "/v/d", reserved=[1]).port_id == 3
+
+
+def test_segments_run_out_at_4095() -> None:
+    full = Desired({}, {f"s{i}": Segment(i, f"s{i}") for i in range(1, 4096)})
+    with pytest.raises(ResourceExhausted, match="segment: all 4095 are in use"):
+        ports.add_segment(full, "more")
+    assert ports.add_segment(ports.delete_segment(full, "s77"), "more").segments[
+        "more"
+    ].segment_id == 77
+
+
+def test_two_segments_with_one_name() -> None:
+    with pytest.raises(Conflict, match="exists already"):
+        ports.add_segment(ports.add_segment(Desired(), "s"), "s")
+
+
+@pytest.mark.parametrize("text", ["02:00:00:00:00:01", "fe:ff:ff:ff:ff:ff", "00:00:00:00:00:01"])
+def test_addresses_of_stations(text: str) -> None:
+    assert ports.format_mac(ports.parse_mac(text)) == text
+
+
+@pytest.mark.parametrize("text", ["01:00:00:00:00:00", "33:33:00:00:00:01", "00:00:00:00:00:00"])
+def test_addresses_of_groups_and_nobody(text: str) -> None:
+    with pytest.raises(InvalidInput, match=text):
+        ports.parse_mac(text)
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+SEGMENTS = st.sampled_from(["s", "t", "u"])
+MACS = st.lists(st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"]), max_size=2)
+CHANGES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "segment": SEGMENTS | st.none(),
+        "trunk": st.lists(
+            st.builds(TrunkRow, vid=st.integers(1, 3), segment=SEGMENTS), max_size=3
+        ).map(tuple),
+        "macs": MACS.map(tuple),
+        "admin_up": st.booleans(),
+    },
+)
+STEPS: st.SearchStrategy[tuple[str, str, dict[str, Any]]] = st.one_of(
+    st.tuples(st.just("add"), NAMES, CHANGES),
+    st.tuples(st.just("set"), NAMES, CHANGES),
+    st.tuples(st.just("delete"), NAMES, st.just({})),
+    st.tuples(st.just("segment"), SEGMENTS, st.just({})),
+    st.tuples(st.just("no segment"), SEGMENTS, st.just({})),
+)
+
+
+def step(now: Desired, verb: str, name: str, values: dict[str, Any]) -> Desired:
+    if verb == "add":
+        spec = PortSpec(name=name, **values)
+        if name in now.ports:
+            raise Conflict("port", name)
+        return ports.put_port(now, ports.new_port(now, spec, f"/v/{name}"), True)
+    if verb == "set":
+        return ports.put_port(now, ports.changed(now.port(name), PortChanges(**values)), False)
+    if verb == "delete":
+        return ports.delete_port(now, name)
+    if verb == "segment":
+        return ports.add_segment(now, name)
+    return ports.delete_segment(now, name)
+
+
+@given(st.lists(STEPS, max_size=25))
+def test_whatever_is_asked_the_state_stays_one_that_can_be(
+    steps: list[tuple[str, str, dict[str, Any]]],
+) -> None:
+    now = Desired()
+    for verb, name, values in steps:
+        before = now
+        with contextlib.suppress(USwitchError):
+            now = step(now, verb, name, values)
+        ports.check_whole(now, AssertionError)
+        assert state.decode(state.encode(now), "x") == now
+        for port in now.ports.values():
+            ports.config_of(now, port, DEFAULTS)
+            if port.name in before.ports and verb != "delete":
+                assert before.ports[port.name].port_id == port.port_id
+        for key, segment in before.segments.items():
+            assert key not in now.segments or now.segments[key] == segment

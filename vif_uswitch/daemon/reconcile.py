@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the desired state real and keeps it so: decide, save, act, in this order.
+
+``service.py`` asks for changes, ``main.py`` for the replay at start and for
+``heal()`` now and then.  Changes run one at a time.  When the fabric refuses
+what was just saved, the former state is saved again and the caller gets the
+reason.  A dataplane that dies meanwhile is no refusal: the fabric replays
+everything into its successor.
+
+Runs in the event loop's thread, except writing the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from vif_uswitch.api import types as api
+from vif_uswitch.daemon import ports
+from vif_uswitch.daemon.model import (
+    DataplaneLive,
+    FdbEntry,
+    Kind,
+    Link,
+    PortConfig,
+    PortLive,
+)
+from vif_uswitch.daemon.paths import check_socket_path
+from vif_uswitch.daemon.ports import Desired, Port, PortDefaults, Segment
+from vif_uswitch.daemon.state import StateStore
+from vif_uswitch.dataplane.base import DataplaneGone
+from vif_uswitch.exceptions import Conflict, Unavailable, USwitchError
+
+LOG = logging.getLogger(__name__)
+
+
+class Fabric(Protocol):
+    """What is asked of ``fabric.Fabric``; everything is idempotent."""
+
+    async def ensure_port(self, cfg: PortConfig) -> None: ...
+    async def remove_port(self, port_id: int) -> None: ...
+    def adopted_ports(self) -> list[int]: ...
+    def port_live(self, port_id: int) -> PortLive: ...
+    def dataplane_live(self) -> DataplaneLive: ...
+    async def fdb_dump(self) -> list[FdbEntry]: ...
+    async def fdb_flush(self, port_id: int | None, segment_id: int | None) -> int: ...
+
+
+class Reconciler:
+    """Owns the desired state."""
+
+    def __init__(
+        self,
+        vhost_socket_dir: str,
+        defaults: PortDefaults,
+        store: StateStore,
+        desired: Desired,
+        fabric: Fabric,
+    ) -> None:
+        self.desired = desired
+        self.defaults = defaults
+        self.fabric = fabric
+        self._vhost_socket_dir = vhost_socket_dir
+        self._store = store
+        self._change = asyncio.Lock()
+        self._failures: dict[str, str] = {}  # port name: why the fabric does not have it
+        self._leftovers: set[int] = set()  # ids of deleted ports the fabric could not remove
+
+    def live(self, port: Port) -> PortLive:
+        failure = self._failures.get(port.name)
+        if failure is not None:
+            return PortLive(link=Link.BROKEN, broken_reason="refused", broken_text=failure)
+        return self.fabric.port_live(port.port_id)
+
+    async def replay(self) -> None:
+        """Makes the fabric have what is desired, and nothing else.  No port hinders another."""
+        async with self._change:
+            for port in self.desired.ports.values():
+                await self._try_apply(port)
+            wanted = {port.port_id for port in self.desired.ports.values()}
+            for port_id in self.fabric.adopted_ports():
+                if port_id not in wanted:
+                    LOG.info("removing port id %d: it is not desired any more", port_id)
+                    await self._remove(port_id)
+
+    async def heal(self) -> None:
+        """Tries again what the fabric refused at a moment when nobody could be told."""
+        async with self._change:
+            for name in list(self._failures):
+                if port := self.desired.ports.get(name):
+                    await self._try_apply(port)
+            for port_id in list(self._leftovers):
+                await self._remove(port_id)
+
+    async def _try_apply(self, port: Port) -> None:
+        try:
+            await self._apply(port)
+            if self._failures.pop(port.name, None):
+                LOG.info("port %s works now", port.name)
+        except Exception as error:
+            text = str(error) if isinstance(error, USwitchError | OSError) else repr(error)
+            if self._failures.get(port.name) != text:
+                LOG.error("port %s does not work: %s", port.name, text)
+            self._failures[port.name] = text
+
+    async def _remove(self, port_id: int) -> None:
+        try:
+            await self.fabric.remove_port(port_id)
+            self._leftovers.discard(port_id)
+        except DataplaneGone:
+            self._leftovers.discard(port_id)
+        except Exception as error:
+            if port_id not in self._leftovers:
+                LOG.error("port id %d cannot be removed, will try again: %r", port_id, error)
+            self._leftovers.add(port_id)
+
+    def port_event(self, port_id: int, text: str) -> None:
+        """News from the fabric, for the log."""
+        for port in self.desired.ports.values():
+            if port.port_id == port_id:
+                LOG.info("port %s: %s", port.name, text)
+                return
+        LOG.info("port id %d: %s", port_id, text)
+
+    async def _commit(self, desired: Desired) -> None:
+        await asyncio.to_thread(self._store.save, desired)
+        self.desired = desired
+
+    async def _apply(self, port: Port) -> None:
+        config = ports.config_of(self.desired, port, self.defaults)
+        try:
+            await self.fabric.ensure_port(config)
+        except DataplaneGone as error:
+            LOG.warning("port %s will be there when the dataplane is back: %s", port.name, error)
+        except OSError as error:
+            raise Unavailable("port", port.name, f"the system refused it: {error}") from error
+
+    async def _put(self, port: Port, create_segments: bool) -> None:
+        """Makes ``port``, new or changed, desired and real; or raises, and all is as before."""
+        before = self.desired
+        former = before.ports.get(port.name)
+        await self._commit(ports.put_port(before, port, create_segments))
+        try:
+            await self._apply(port)
+        except Exception:
+            await self._take_back(before, port, former)
+            raise
+        self._failures.pop(port.name, None)
+
+    async def _take_back(self, before: Desired, port: Port, former: Port | None) -> None:
+        try:
+            await self._commit(before)
+        except USwitchError as error:
+            LOG.error("port %s was refused, but stays in the state file: %s", port.name, error)
+        if former is None:
+            await self._remove(port.port_id)
+        else:
+            await self._try_apply(former)
+
+    def _socket_path(self, spec: api.PortSpec) -> str:
+        if spec.type == Kind.TAP.value:
+            return spec.path
+        directory = self._vhost_socket_dir
+        return check_socket_path(spec.path or f"{directory}/{spec.name}.sock", directory)
+
+    async def _new(self, spec: api.PortSpec, create_segments: bool) -> Port:
+        path = self._socket_path(spec)
+        port = ports.new_port(self.desired, spec, path, reserved=self._leftovers)
+        await self._put(port, create_segments)
+        LOG.info("port %s added: %s %s", port.name, port.kind.value, port.path or port.ifname)
+        return port
+
+    async def add_port(self, spec: api.PortSpec, create_segments: bool) -> Port:
+        async with self._change:
+            if spec.name in self.desired.ports:
+                raise Conflict(
+                    "port", spec.name, "exists already",
+                    f"Change it (uswitchctl port set {spec.name} ...), or delete it first.",
+                )  # fmt: skip
+            return await self._new(spec, create_segments)
+
+    async def ensure_port(
+        self, spec: api.PortSpec, create_segments: bool
+    ) -> tuple[Port, Port | None]:
+        """The port, and what it was before."""
+        async with self._change:
+            former = self.desired.ports.get(spec.name)
+            if former is None:
+                return await self._new(spec, create_segments), None
+            ports.refuse_other(former, spec, self._socket_path(spec))
+            port = ports.changed(former, spec)
+            await self._replace(former, port, create_segments)
+            return port, former
+
+    async def change_port(
+        self, name: str, changes: api.PortChanges, create_segments: bool
+    ) -> tuple[Port, Port]:
+        """The port, and what it was before."""
+        async with self._change:
+            former = self.desired.port(name)
+            port = ports.changed(former, changes)
+            await self._replace(former, port, create_segments)
+            return port, former
+
+    async def _replace(self, former: Port, port: Port, create_segments: bool) -> None:
+        if port != former:
+            await self._put(port, create_segments)
+            LOG.info("port %s changed", port.name)
+        elif port.name in self._failures:
+            await self._try_apply(port)
+
+    async def delete_port(self, name: str) -> bool:
+        """Whether it existed."""
+        async with self._change:
+            port = self.desired.ports.get(name)
+            if port is None:
+                return False
+            await self._commit(ports.delete_port(self.desired, name))
+            self._failures.pop(name, None)
+            await self._remove(port.port_id)
+            LOG.info("port %s deleted", name)
+            return True
+
+    async def add_segment(self, name: str, description: str) -> Segment:
+        async with self._change:
+            await self._commit(ports.add_segment(self.desired, name, description))
+            LOG.info("segment %s added", name)
+            return self.desired.segments[name]
+
+    async def delete_segment(self, name: str) -> bool:
+        """Whether it existed."""
+        async with self._change:
+            segment = self.desired.segments.get(name)
+            if segment is None:
+                return False
+            await self._commit(ports.delete_segment(self.desired, name))
+            try:
+                # Its id may be given to another segment, which must not inherit addresses.
+                await self.fabric.fdb_flush(None, segment.segment_id)
+            except USwitchError as error:
+                LOG.warning("segment %s: addresses not flushed: %s", name, error)
+            LOG.info("segment %s deleted", name)
+            return True

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The desired state on disk: ``state_dir/state.json``.
+
+Called by ``service.py`` before an API call is answered, in a thread, one call
+at a time; and by ``main.py`` at start.  What this file promises:
+
+* After ``save()`` returned, the new state survives a power cut: temporary
+  file, fsync, rename, fsync of the directory.
+* When ``save()`` raised, or the process died inside it, the file holds one
+  whole state, the old or the new one, never a mixture.
+* A file that is damaged, or written by a newer release, is refused and left
+  as it is.  Only a file that does not exist means "nothing desired yet".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from vif_uswitch.api import types as api
+from vif_uswitch.daemon import ports
+from vif_uswitch.daemon.model import Kind, Mode
+from vif_uswitch.daemon.ports import Desired, Port, Segment, format_mac
+from vif_uswitch.exceptions import InvalidInput, ResourceExhausted, StateDamaged, Unavailable
+
+FORMAT = 1
+FILE = "state.json"
+SIZE_MAX = 64 * 2**20  # 1024 ports with full trunk tables stay below
+
+
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One port in the file: what the API knows about it, and its id."""
+
+    id: int
+    port: api.PortSpec
+
+
+class _Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: int
+    name: api.SegmentName
+    description: api.Description = ""
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    segments: tuple[_Segment, ...]
+    ports: tuple[_Row, ...]
+
+
+def encode(desired: Desired) -> bytes:
+    """The file's contents: JSON, a line for each segment and port.
+
+    Line by line also because this runs in a thread: one long call of the JSON
+    encoder would keep the event loop waiting for the interpreter's lock.
+    """
+    segments = (
+        {"id": segment.segment_id, "name": segment.name, "description": segment.description}
+        for segment in desired.segments.values()
+    )
+    rows = ({"id": port.port_id, "port": _spec(port)} for port in desired.ports.values())
+    parts = [f'"format": {FORMAT}', _lines("segments", segments), _lines("ports", rows)]
+    return ("{\n" + ",\n".join(parts) + "\n}\n").encode("ascii")
+
+
+def _lines(name: str, items: Iterable[dict[str, Any]]) -> str:
+    lines = ",\n".join("  " + json.dumps(item, ensure_ascii=True) for item in items)
+    return f'"{name}": [\n{lines}\n]' if lines else f'"{name}": []'
+
+
+def _spec(port: Port) -> dict[str, Any]:
+    return {
+        "name": port.name,
+        "type": port.kind.value,
+        "path": port.path,
+        "mode": port.mode.value,
+        "ifname": port.ifname,
+        "segment": port.segment,
+        "trunk": [{"vid": vid, "segment": segment} for vid, segment in port.trunk],
+        "macs": [format_mac(mac) for mac in port.macs],
+        "mtu": port.mtu,
+        "flood_rate": port.flood_rate,
+        "flood_burst": port.flood_burst,
+        "fdb_quota": port.fdb_quota,
+        "admin_up": port.admin_up,
+        "description": port.description,
+    }
+
+
+def decode(data: bytes, path: str) -> Desired:
+    """The state in a file's contents, or StateDamaged."""
+
+    def damaged(why: str) -> StateDamaged:
+        return StateDamaged(
+            "state file", path, f"is damaged: {why}",
+            "uswitchd does not touch it. Repair it or put a copy back; or move it away to start"
+            " with no ports.",
+        )  # fmt: skip
+
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damaged(str(error)) from None
+    found = value.get("format") if isinstance(value, dict) else None
+    if isinstance(found, int) and not isinstance(found, bool) and found > FORMAT:
+        raise StateDamaged(
+            "state file", path, f"has format {found}; this uswitchd knows up to {FORMAT}",
+            "It was written by a newer release: start that one, or move the file away.",
+        )  # fmt: skip
+    if found != FORMAT:
+        raise damaged(f"its format is {found!r}, not {FORMAT}")
+    try:
+        content = msgspec.convert(value, _File)
+        desired = Desired(
+            {row.port.name: _port(row) for row in content.ports},
+            {row.name: Segment(row.id, row.name, row.description) for row in content.segments},
+        )
+    except (msgspec.ValidationError, InvalidInput) as error:
+        raise damaged(str(error)) from None
+    if len(desired.ports) != len(content.ports) or len(desired.segments) != len(content.segments):
+        raise damaged("a name is used twice")
+    ports.check_whole(desired, damaged)
+    return desired
+
+
+def _port(row: _Row) -> Port:
+    spec = row.port
+    port = Port(row.id, spec.name, Kind(spec.type), spec.path, Mode(spec.mode), spec.ifname)
+    return ports.changed(port, spec)
+
+
+class StateStore:
+    """The file.  Not thread-safe: the service's lock orders the calls."""
+
+    def __init__(self, directory: str) -> None:
+        self.path = pathlib.Path(directory) / FILE
+        self._temporary = self.path.with_name(FILE + ".new")
+        self._saved: bytes | None = None  # what the file holds, as far as we know
+
+    def load(self) -> Desired:
+        try:
+            with open(self.path, "rb") as file:
+                data = file.read(SIZE_MAX + 1)
+        except FileNotFoundError:
+            return Desired()
+        except OSError as error:
+            raise Unavailable(
+                "state file", str(self.path), f"cannot be read: {error.strerror}",
+                "It must be readable for the user of uswitchd.",
+            ) from None  # fmt: skip
+        desired = decode(data, str(self.path))
+        self._saved = data
+        return desired
+
+    def save(self, desired: Desired) -> None:
+        data = encode(desired)
+        renamed = False
+        try:
+            self._write(data)
+            os.rename(self._temporary, self.path)
+            renamed = True
+            self._sync_directory()
+        except OSError as error:
+            if renamed:
+                self._put_back()
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary)
+            raise self._failed(error) from error
+        self._saved = data
+
+    def _write(self, data: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(self._temporary, flags, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _sync_directory(self) -> None:
+        fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _put_back(self) -> None:
+        """After a rename that may not be durable: the caller is told "no", so says the file."""
+        with contextlib.suppress(OSError):
+            if self._saved is None:
+                os.unlink(self.path)
+            else:
+                self._write(self._saved)
+                os.rename(self._temporary, self.path)
+
+    def _failed(self, error: OSError) -> ResourceExhausted | Unavailable:
+        kind: type[ResourceExhausted | Unavailable] = Unavailable
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            kind = ResourceExhausted
+        return kind(
+            "state file", str(self.path), f"cannot be written: {error.strerror}",
+            "Nothing was changed. Make room or repair the directory, and try again.",
+        )  # fmt: skip

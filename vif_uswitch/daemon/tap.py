@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens the kernel side of a TAP port: an existing, persistent device that is ours.
+
+Making one takes CAP_NET_ADMIN, which uswitchd does not have and shall not
+need; the administrator makes it once and gives it to our user.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pwd
+import socket
+import struct
+
+from vif_uswitch.exceptions import (
+    Busy,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    USwitchError,
+)
+
+_TUNSETIFF = 0x400454CA
+_IFF_TAP = 0x0002
+_IFF_NO_PI = 0x1000
+_IFF_VNET_HDR = 0x4000
+_IFREQ = struct.Struct("16sH22x")  # struct ifreq: name, flags
+NAME_MAX = 15
+
+
+def open_tap(ifname: str) -> int:
+    """A non-blocking file descriptor of the device; the caller owns it."""
+    name = os.fsencode(ifname)
+    if not 1 <= len(name) <= NAME_MAX or b"/" in name or b"%" in name or name in (b".", b".."):
+        raise InvalidInput("the TAP device", ifname, "not a device name", "see ip link")
+    try:
+        socket.if_nametoindex(ifname)
+    except OSError:
+        # Asked first: with the right to do so, TUNSETIFF would make a short-lived one.
+        raise NotFound("the TAP device", ifname, "it does not exist", _advice(ifname)) from None
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unavailable(
+            "/dev/net/tun", None, error.strerror or "", "load the module tun, let uswitchd open it"
+        ) from error
+    try:
+        flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
+        fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(name, flags))
+    except OSError as error:
+        os.close(fd)
+        raise _explain(ifname, error) from error
+    return fd
+
+
+def _explain(ifname: str, error: OSError) -> USwitchError:
+    what = "the TAP device"
+    if error.errno == errno.EPERM:
+        return Forbidden(what, ifname, "it does not belong to our user", _advice(ifname))
+    if error.errno == errno.EBUSY:
+        return Busy(what, ifname, "another process uses it", "stop that process")
+    if error.errno == errno.EINVAL:
+        return InvalidInput(
+            what, ifname, "it is no TAP device, or was made with other flags", _advice(ifname)
+        )
+    return Unavailable(what, ifname, error.strerror or "", "")
+
+
+def _advice(ifname: str) -> str:
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    return f"make it: ip tuntap add dev {ifname} mode tap user {user} vnet_hdr"

@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A vhost-user port: its socket, the one session on it, and the doing of what the session decides.
+
+The shell around ``vhost_session.py``: it takes a connection from
+``vhost_socket.py``, feeds the messages of ``vhost_conn.py`` to the session,
+performs the session's actions on the dataplane, and puts into escrow what a
+reply promises before the reply leaves.  One peer at a time: a second
+connection is closed at once, unless the first peer is already gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import replace
+
+from vif_uswitch.daemon import virtio
+from vif_uswitch.daemon.fabric_port import FabricPort, Slots, Surroundings, close_entries
+from vif_uswitch.daemon.model import Link, Mode, PortConfig, PortLive
+from vif_uswitch.daemon.vhost_actions import (
+    Action,
+    EnableRing,
+    Note,
+    Save,
+    SetCall,
+    SetMemory,
+    StartRing,
+    StopRing,
+)
+from vif_uswitch.daemon.vhost_conn import Connection
+from vif_uswitch.daemon.vhost_fds import Fds
+from vif_uswitch.daemon.vhost_msg import Message
+from vif_uswitch.daemon.vhost_ring import region_of
+from vif_uswitch.daemon.vhost_session import RINGS, SLOTS, Session
+from vif_uswitch.daemon.vhost_socket import Connector, Listener, peer_pid
+from vif_uswitch.dataplane import escrow
+from vif_uswitch.dataplane.base import (
+    Dataplane,
+    DataplaneGone,
+    DataplaneRefused,
+    EscrowEntry,
+    MemRegion,
+)
+from vif_uswitch.dataplane.statepage import StatePage
+
+LOG = logging.getLogger(__name__)
+
+
+class VhostPort(FabricPort):
+    def __init__(self, config: PortConfig, page: StatePage, around: Surroundings) -> None:
+        super().__init__(config, page, around)
+        self.listener: Listener | None = None
+        self._connector: Connector | None = None
+        self.session: Session | None = None
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._next: socket.socket | None = None  # came while a dead peer was being tidied up
+        self._sessions = 0
+        self._closing = False
+
+    @classmethod
+    def make(cls, config: PortConfig, around: Surroundings) -> VhostPort:
+        """A new port; raises what the control API shall answer if its socket cannot be."""
+        port = cls(config, StatePage.make(config.port_id), around)
+        try:
+            port.open_socket()
+        except BaseException:
+            port.page.close()
+            raise
+        return port
+
+    def open_socket(self) -> None:
+        """Listens or connects, as the mode says; keeps a listening socket that was adopted."""
+        if self._connector is not None:
+            return
+        around, path = self.around, self.config.path
+        if self.config.mode is Mode.CLIENT:
+            if self.listener is None:
+                self.listener = Listener.make(
+                    path, around.vhost_socket_dir, around.socket_mode, around.socket_gid,
+                    self._take,
+                )  # fmt: skip
+            return
+        self._connector = Connector(
+            path, around.vhost_socket_dir, around.watcher, self._take, self._complain
+        )
+        if self.session is None:
+            self._connector.resume()
+
+    async def heal(self) -> None:
+        """Opens the socket, if that failed when the port was adopted."""
+        had = self.listener
+        self.open_socket()
+        if self.listener is not had:
+            async with self.lock:
+                await self.save(escrow.SLOT_LISTENER)
+
+    def _complain(self, text: str) -> None:
+        self.last_error = text
+        self.say(text)
+
+    # ---- connections ----
+
+    def _take(self, sock: socket.socket) -> None:
+        """A new connection, from the listener or the connector."""
+        if self._closing:
+            sock.close()
+        elif self._connection is None:
+            self._begin(sock)
+        elif self._connection.hung_up:
+            self._close_next()
+            self._next = sock  # _end() is on its way
+        else:
+            self.say(f"refused a second connection, of process {peer_pid(sock)}")
+            sock.close()
+
+    def _begin(self, sock: socket.socket) -> None:
+        config = self.config
+        pid = peer_pid(sock)
+        session = Session(virtio.offered(config.features_off), config.mtu, pid)
+        self.say(f"process {pid} connected")
+        self._start_session(session, sock, fresh=True)
+
+    def _start_session(self, session: Session, sock: socket.socket, fresh: bool) -> None:
+        self._sessions += 1
+        self.session = session
+        self._connection = Connection(sock, self.lock, self._set_busy)
+        self._task = asyncio.create_task(self._serve(self._connection, session, fresh))
+
+    def _set_busy(self, busy: bool) -> None:
+        self.page.busy = busy
+
+    async def _serve(self, connection: Connection, session: Session, fresh: bool) -> None:
+        reason = "an internal error, see the log of uswitchd"
+        try:
+            if fresh:
+                async with self.lock:
+                    await self.save(escrow.SLOT_SESSION)
+            reason = await connection.serve(self._handle)
+        except Exception:  # one port's defect must not be another's
+            LOG.exception("port %d: a session failed", self.port_id)
+        finally:
+            async with self.lock:
+                if self.session is session:
+                    await self._end(reason)
+
+    async def _end(self, reason: str) -> None:
+        """Under the lock: tidies up after a peer, and makes room for the next."""
+        session, connection = self.session, self._connection
+        assert session is not None and connection is not None
+        self.last_error = reason
+        self.say(f"session ended: {reason}" if reason else "the peer hung up")
+        self._drop_session()
+        with suppress(DataplaneRefused):
+            await self.ask(self._forget_session)
+        self._set_busy(False)
+        if self._next is not None:
+            sock, self._next = self._next, None
+            self._begin(sock)
+        elif self._connector is not None and not self._closing:
+            self._connector.resume(at_once=not reason)
+
+    def _drop_session(self) -> None:
+        session, connection = self.session, self._connection
+        self.session = self._connection = self._task = None
+        if connection is not None:
+            connection.close()
+        if session is not None:
+            session.close()
+
+    async def _forget_session(self, dataplane: Dataplane) -> None:
+        for ring in range(RINGS):
+            with suppress(DataplaneRefused):  # it did not run
+                await dataplane.ring_stop(self.port_id, ring)
+        await dataplane.vhost_mem(self.port_id, ())
+        for slot in SLOTS:
+            await dataplane.escrow_drop(self.port_id, slot)
+
+    def _close_next(self) -> None:
+        if self._next is not None:
+            self._next.close()
+            self._next = None
+
+    # ---- messages ----
+
+    async def _handle(self, message: Message, fds: Fds) -> bytes | None:
+        """Under the lock, which the connection holds."""
+        assert self.session is not None
+        steps = self.session.handle(message, fds)
+        return await self._perform_all(steps)
+
+    async def _perform_all(self, steps: Generator[Action, int, bytes | None]) -> bytes | None:
+        try:
+            action = next(steps)
+            while True:
+                try:
+                    result = await self._perform(action)
+                except DataplaneRefused as refusal:
+                    action = steps.throw(refusal)
+                else:
+                    action = steps.send(result)
+        except StopIteration as end:
+            reply: bytes | None = end.value
+            return reply
+        finally:
+            steps.close()
+
+    async def _perform(self, action: Action) -> int:
+        port_id = self.port_id
+        if isinstance(action, StopRing):
+            return await self._stop_ring(action.ring)
+        if isinstance(action, Save):
+            await self.save(*action.slots)
+        elif isinstance(action, Note):
+            self._complain(action.text)
+        elif isinstance(action, StartRing):
+            setup = action.setup
+            await self.ask(lambda dataplane: dataplane.ring_start(port_id, setup))
+        elif isinstance(action, EnableRing):
+            ring, enabled = action.ring, action.enabled
+            await self.ask(lambda dataplane: dataplane.ring_enable(port_id, ring, enabled))
+        elif isinstance(action, SetCall):
+            ring, call_fd = action.ring, action.call_fd
+            await self.ask(lambda dataplane: dataplane.ring_call(port_id, ring, call_fd))
+        else:
+            regions = action.regions
+            await self.ask(lambda dataplane: dataplane.vhost_mem(port_id, regions))
+        return 0
+
+    async def _stop_ring(self, ring: int) -> int:
+        """The next avail index, when nobody serves the ring any more: alive or dead for certain."""
+        dataplane = self.dataplane
+        if dataplane is not None:
+            try:
+                return await dataplane.ring_stop(self.port_id, ring)
+            except DataplaneGone:
+                self.detach(dataplane)
+        await self.around.settled()
+        return self._next_avail(ring)
+
+    def _next_avail(self, index: int) -> int:
+        """Where a ring goes on whose dataplane died: at what the guest has seen as used.
+
+        Completion is in order, so what was taken but not returned is taken
+        again.  The guest's own word is exact; the state page may be one burst
+        ahead of it.
+        """
+        assert self.session is not None
+        record = self.session.rings[index].record
+        region = region_of(self.session.memory, record.used_uva, 4)
+        if region is not None:
+            at = region.mmap_offset + record.used_uva - region.uva + 2  # virtio 1.2 §2.7.8
+            with suppress(OSError):
+                claimed_idx = os.pread(region.fd, 2, at)
+                if len(claimed_idx) == 2:
+                    return int.from_bytes(claimed_idx, "little")
+        return self.page.next_avail(index)
+
+    # ---- FabricPort ----
+
+    async def _replay(self, dataplane: Dataplane) -> None:
+        for slot in self._slots():
+            await self._put(dataplane, slot)
+        if self.session is None:
+            return
+        for action in self.session.replay():
+            try:
+                if isinstance(action, SetMemory):
+                    await dataplane.vhost_mem(self.port_id, action.regions)
+                elif isinstance(action, StartRing):
+                    await dataplane.ring_start(self.port_id, action.setup)
+            except DataplaneRefused as error:
+                # Only this port stays down; its guest can reset the device.
+                self._complain(f"a new dataplane does not take it over: {error}")
+
+    def _slots(self) -> tuple[int, ...]:
+        listener = (escrow.SLOT_LISTENER,) if self.listener is not None else ()
+        return listener + (SLOTS if self.session is not None else ())
+
+    def entry(self, slot: int) -> tuple[escrow.Record, tuple[int, ...]]:
+        if slot == escrow.SLOT_PORT:
+            return super().entry(slot)
+        if slot == escrow.SLOT_LISTENER:
+            assert self.listener is not None
+            record = escrow.ListenerRecord(*self.listener.identity)
+            return record, (self.listener.sock.fileno(),)
+        assert self.session is not None and self._connection is not None
+        found, fds = self.session.entry(slot)
+        if slot == escrow.SLOT_SESSION:
+            fds = (self._connection.sock.fileno(),)
+        return found, fds
+
+    def _configured(self, old: PortConfig) -> None:
+        if self.session is not None:
+            self.session.mtu = self.config.mtu
+
+    def _let_go_of_peer(self) -> None:
+        self._stop_sources()
+        if self.listener is not None:
+            self.listener.close()
+        self._drop_session()
+
+    def _forget_peer(self) -> None:
+        self._stop_sources()
+        if self.listener is not None:
+            self.listener.forget()
+        if self._connection is not None:
+            self._connection.forget()
+        if self.session is not None:
+            self.session.close()
+        self.session = self._connection = self._task = None
+
+    def _stop_sources(self) -> None:
+        self._closing = True
+        if self._task is not None:
+            self._task.cancel()
+        self._close_next()
+        if self._connector is not None:
+            self._connector.close()
+
+    def _live(self) -> PortLive:
+        session = self.session
+        if session is None:
+            return PortLive(link=Link.WAITING, sessions=self._sessions)
+        memory: tuple[MemRegion, ...] = session.memory
+        live = PortLive(
+            link=Link.UP if session.running and self.dataplane is not None else Link.NEGOTIATING,
+            peer_pid=session.record.peer_pid,
+            virtio_features=session.record.features,
+            protocol_features=session.record.protocol_features,
+            memory_regions=len(memory),
+            memory_bytes=sum(region.size for region in memory),
+            sessions=self._sessions,
+        )
+        rings = (self.page.ring(r.index, session.enabled(r)) for r in session.rings)
+        return replace(live, rings=tuple(rings))
+
+    # ---- adoption ----
+
+    def adopt(self, slots: Slots) -> str:
+        """Takes up what an earlier uswitchd left in escrow; takes all fds of ``slots``.
+
+        Returns why the peer was let go, or "".
+        """
+        listening = slots.pop(escrow.SLOT_LISTENER, None)
+        if listening is not None:
+            self._adopt_listener(listening.blob, Fds(listening.fds))
+        entry = slots.pop(escrow.SLOT_SESSION, None)
+        if entry is None or len(entry.fds) != 1:
+            close_entries([*slots.values(), *([entry] if entry else [])])
+            return ""
+        sock = socket.socket(fileno=entry.fds[0])
+        session = Session(virtio.offered(self.config.features_off), self.config.mtu)
+        reason = ""
+        try:
+            if self.page.busy:
+                close_entries(list(slots.values()))
+                reason = "uswitchd died while it worked on a request"
+            else:
+                restore(session, entry, slots)
+        except (ValueError, escrow.BadBlob) as error:
+            reason = f"what an earlier uswitchd left is damaged: {error}"
+        if reason:
+            # The peer sees a clean end and comes again; what it asked for last is lost.
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._start_session(session, sock, fresh=False)
+        return reason
+
+    def _adopt_listener(self, blob: bytes, fds: Fds) -> None:
+        try:
+            record = escrow.decode(escrow.ListenerRecord, blob)
+            found = os.lstat(self.config.path)
+            if (found.st_dev, found.st_ino) != (record.device, record.inode) or len(fds) != 1:
+                raise escrow.BadBlob("another socket file")
+            sock = socket.socket(fileno=fds.take_one())
+        except (OSError, escrow.BadBlob):
+            # Nobody can reach that socket; open_socket() makes a new one.
+            fds.close()
+            return
+        identity = (record.device, record.inode)
+        self.listener = Listener(self.config.path, sock, identity, self._take)
+
+
+def restore(session: Session, entry: EscrowEntry, others: Slots) -> None:
+    """Fills a session from escrow.  Every fd of ``others`` ends up in the session or closed."""
+    waiting = {slot: Fds(other.fds) for slot, other in others.items()}
+    try:
+        session.record = escrow.decode(escrow.SessionRecord, entry.blob)
+        for slot, other in others.items():
+            if slot == escrow.SLOT_MEMORY:
+                memory = escrow.decode(escrow.MemoryRecord, other.blob)
+                session.restore_memory(memory, waiting[slot])
+            elif slot >= escrow.SLOT_RING:
+                ring = escrow.decode(escrow.RingRecord, other.blob)
+                session.restore_ring(slot - escrow.SLOT_RING, ring, waiting[slot])
+    finally:
+        for fds in waiting.values():
+            fds.close()

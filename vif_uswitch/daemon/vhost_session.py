@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One vhost-user negotiation, as policy: a message comes in, actions and a reply come out.
+
+``Session.handle()`` is a generator.  It yields what is to be done with the
+dataplane or the escrow, gets back what came of it, and returns the reply.
+``vhost_port.py`` is the shell that performs the actions; nothing here does
+I/O, except closing file descriptors that the session owns.
+
+The session's records are also the memory of what a new dataplane must be told
+(``replay()``) and of what the next uswitchd must know (``entry()``).
+
+Who breaks the protocol gets a ``Violation``: the session ends.  What is
+merely not possible is refused: with a reply where the peer asked for one,
+else by ending the session, because both sides now believe different things.
+Only a request that we do not serve at all is passed over with a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from vif_uswitch.daemon import vhost_msg as msg
+from vif_uswitch.daemon import virtio
+from vif_uswitch.daemon.vhost_actions import (
+    EnableRing,
+    Note,
+    Part,
+    Refused,
+    Save,
+    SetCall,
+    SetMemory,
+    StartRing,
+    Steps,
+    StopRing,
+    Tolerable,
+)
+from vif_uswitch.daemon.vhost_fds import Fds, Unfit, check_eventfd
+from vif_uswitch.daemon.vhost_msg import Message, Request, Violation
+from vif_uswitch.daemon.vhost_ring import EVENTFDS, Ring, claim, close_regions, covers
+from vif_uswitch.dataplane.base import DataplaneRefused, MemRegion, RingSetup
+from vif_uswitch.dataplane.escrow import (
+    SLOT_MEMORY,
+    SLOT_RING,
+    SLOT_SESSION,
+    MemoryRecord,
+    Record,
+    RegionRecord,
+    RingRecord,
+    SessionRecord,
+)
+
+RINGS = 2  # one queue pair; more come with the MQ protocol feature
+QUEUE_PAIRS = RINGS // 2
+MEM_SLOTS = 64  # US_REGIONS_MAX
+SLOTS = (SLOT_SESSION, SLOT_MEMORY, *(SLOT_RING + i for i in range(RINGS)))  # of a session
+RING_SIZE_MAX = 32768  # US_RING_SIZE_MAX
+BASE_FROM_USED = 0x10000  # US_BASE_FROM_USED
+MTU_MIN = 68
+
+
+class Session:
+    """What one peer has negotiated.  ``offered``: feature bits; ``mtu``: the port's."""
+
+    def __init__(self, offered: int, mtu: int, peer_pid: int | None = None) -> None:
+        self.offered = offered
+        self.mtu = mtu
+        self.record = SessionRecord(peer_pid=peer_pid)
+        self.memory: tuple[MemRegion, ...] = ()
+        self.rings = [Ring(i) for i in range(RINGS)]
+        self._dirty: set[int] = set()
+
+    def close(self) -> None:
+        """Closes every file descriptor of the session."""
+        self._forget_memory()
+        for ring in self.rings:
+            ring.close()
+
+    def enabled(self, ring: Ring) -> bool:
+        """Without PROTOCOL_FEATURES rings start enabled, with it SET_VRING_ENABLE says so."""
+        if ring.record.enabled is not None:
+            return ring.record.enabled
+        return not self.record.features & virtio.PROTOCOL_FEATURES
+
+    @property
+    def running(self) -> bool:
+        return all(ring.record.active and self.enabled(ring) for ring in self.rings)
+
+    # ---- escrow and replay ----
+
+    def entry(self, slot: int) -> tuple[Record, tuple[int, ...]]:
+        """What belongs into a slot; the connection's fd is added by who owns it."""
+        if slot == SLOT_SESSION:
+            return self.record, ()
+        if slot == SLOT_MEMORY:
+            rows = (RegionRecord(r.gpa, r.size, r.uva, r.mmap_offset) for r in self.memory)
+            return MemoryRecord(tuple(rows)), tuple(r.fd for r in self.memory)
+        ring = self.rings[slot - SLOT_RING]
+        return ring.record, ring.fds()
+
+    def restore_memory(self, record: MemoryRecord, fds: Fds) -> None:
+        if len(record.regions) != len(fds) or len(fds) > MEM_SLOTS:
+            raise ValueError(f"{len(record.regions)} regions with {len(fds)} fds")
+        rows = zip(record.regions, fds.take_all(), strict=True)
+        self.memory = tuple(MemRegion(r.gpa, r.size, r.uva, r.mmap_offset, fd) for r, fd in rows)
+
+    def restore_ring(self, index: int, record: RingRecord, fds: Fds) -> None:
+        names = [n for n in EVENTFDS if getattr(record, f"has_{n}")]
+        if not 0 <= index < RINGS or len(names) != len(fds):
+            raise ValueError(f"ring {index} with {len(fds)} fds")
+        ring = self.rings[index]
+        for name, fd in zip(names, fds.take_all(), strict=True):
+            ring.swap(name, fd)
+        ring.record = record
+
+    def replay(self) -> Part:
+        """What a new dataplane has to do.  Rings go on where the guest saw the last one end."""
+        if self.memory:
+            yield SetMemory(self.memory)
+        for ring in self.rings:
+            if ring.record.active:
+                yield StartRing(self._setup(ring, BASE_FROM_USED, resume=True))
+
+    # ---- messages ----
+
+    def handle(self, message: Message, fds: Fds) -> Steps:
+        """``fds`` belong to the caller, who closes what has not been taken."""
+        failed = False
+        reply = None
+        try:
+            reply = yield from self._dispatch(message, fds)
+        except (Refused, Unfit, DataplaneRefused) as error:
+            text = f"{message.name} refused: {error}"
+            answerable = message.need_reply or isinstance(error, Tolerable)
+            if message.own_reply or not answerable:
+                raise Violation(text) from error
+            yield Note(text)
+            failed = True
+        if self._dirty:
+            slots, self._dirty = tuple(sorted(self._dirty)), set()
+            yield Save(slots)
+        if reply is None and message.need_reply:
+            return msg.reply_number(message.request, int(failed))
+        return reply
+
+    def _dispatch(self, message: Message, fds: Fds) -> Steps:
+        body, request = message.body, message.request
+        if request in _ANSWERS:
+            return msg.reply_number(request, _ANSWERS[Request(request)](self))
+        if isinstance(body, msg.Number):
+            yield from _NUMBERS[Request(request)](self, body.value)
+        elif isinstance(body, msg.VringState):
+            return (yield from self._vring_state(request, self._ring(body.index), body.num))
+        elif isinstance(body, msg.VringAddr):
+            yield from self._set_addr(self._ring(body.index), body)
+        elif isinstance(body, msg.VringFd):
+            yield from self._set_fd(request, self._ring(body.index), fds)
+        elif isinstance(body, msg.Table):
+            yield from self._swap_memory(claim(body.regions, fds))
+        elif isinstance(body, msg.Region):
+            yield from self._edit_memory(request, body, fds)
+        elif request == Request.RESET_OWNER:
+            yield from self._stop_all()
+        elif request == Request.RESET_DEVICE:
+            yield from self._reset_device()
+        elif request != Request.SET_OWNER:
+            raise Tolerable("not offered by this switch")
+        return None
+
+    def _ring(self, claimed_index: int) -> Ring:
+        if claimed_index >= RINGS:
+            raise Refused(f"ring {claimed_index} of {RINGS}")
+        return self.rings[claimed_index]
+
+    # ---- features and device state ----
+
+    def _set_record(self, **changes: object) -> None:
+        self.record = msgspec.structs.replace(self.record, **changes)
+        self._dirty.add(SLOT_SESSION)
+
+    def _set_features(self, value: int) -> Part:
+        if value & ~self.offered:
+            raise Refused(f"features {value & ~self.offered:#x} were not offered")
+        if self.record.features_set and value == self.record.features:
+            return
+        running = [ring for ring in self.rings if ring.record.active]
+        for ring in running:
+            yield from self._stop(ring)
+        self._set_record(features=value, features_set=True)
+        yield from self._start_those_ready(running)
+
+    def _set_protocol_features(self, value: int) -> Part:
+        if value & ~virtio.PROTOCOL_OFFERED:
+            extra = value & ~virtio.PROTOCOL_OFFERED
+            raise Refused(f"protocol features {extra:#x} were not offered")
+        self._set_record(protocol_features=value)
+        yield from ()
+
+    def _set_mtu(self, value: int) -> Part:
+        if not MTU_MIN <= value <= self.mtu:
+            raise Refused(f"MTU {value}: the port's is {self.mtu}, see uswitchctl port set")
+        yield from ()
+
+    def _set_status(self, value: int) -> Part:
+        if value > 0xFF:
+            raise Refused(f"device status {value:#x}")
+        if value == 0:  # virtio 1.2 §2.1: reset
+            yield from self._stop_all()
+        if value & virtio.STATUS_FEATURES_OK and not self.record.features_set:
+            value &= ~virtio.STATUS_FEATURES_OK
+        if value != self.record.status:
+            self._set_record(status=value)
+
+    def _reset_device(self) -> Part:
+        """Back to the start, but for memory and protocol features: the front-end keeps those."""
+        yield from self._stop_all()
+        for ring in self.rings:
+            ring.close()
+            ring.record = RingRecord()
+            self._dirty.add(SLOT_RING + ring.index)
+        self._set_record(features=0, features_set=False, status=0)
+
+    # ---- rings ----
+
+    def _vring_state(self, request: int, ring: Ring, num: int) -> Steps:
+        if request == Request.GET_VRING_BASE:
+            yield from self._stop(ring)
+            yield from self._unkick(ring)
+            return msg.reply_vring(request, ring.index, ring.record.base)
+        if request == Request.SET_VRING_ENABLE:
+            yield from self._enable(ring, num)
+        elif request == Request.SET_VRING_NUM:
+            if not 2 <= num <= RING_SIZE_MAX or num & (num - 1):
+                raise Refused(f"ring size {num} is not a power of two from 2 to {RING_SIZE_MAX}")
+            yield from self._change(ring, size=num)
+        else:
+            if num > 0xFFFF:
+                raise Refused(f"ring base {num:#x}")
+            yield from self._change(ring, base=num)
+        return None
+
+    def _set_addr(self, ring: Ring, addr: msg.VringAddr) -> Part:
+        # flags bit 0 asks for dirty logging, which is not offered.
+        if addr.flags:
+            raise Refused(f"ring address flags {addr.flags:#x}")
+        if addr.desc % 16 or addr.avail % 2 or addr.used % 4:  # virtio 1.2 §2.7
+            raise Refused(
+                f"ring {ring.index} is not aligned: descriptors {addr.desc:#x}, "
+                f"avail {addr.avail:#x}, used {addr.used:#x}"
+            )
+        yield from self._change(
+            ring, addressed=True, desc_uva=addr.desc, avail_uva=addr.avail, used_uva=addr.used
+        )
+
+    def _set_fd(self, request: int, ring: Ring, fds: Fds) -> Part:
+        for fd in fds:
+            check_eventfd(fd)
+        self._dirty.add(SLOT_RING + ring.index)
+        if request == Request.SET_VRING_ERR:
+            ring.swap("err", fds.take_one())
+        elif request == Request.SET_VRING_CALL:
+            ring.swap("call", fds.take_one())
+            if ring.record.active:
+                yield SetCall(ring.index, ring.call)
+        else:
+            yield from self._stop(ring)
+            ring.swap("kick", fds.take_one())
+            ring.update(kicked=True)
+            yield from self._start_if_ready(ring)
+
+    def _enable(self, ring: Ring, num: int) -> Part:
+        if num > 1:
+            raise Refused(f"SET_VRING_ENABLE with {num}")
+        before = self.enabled(ring)
+        if ring.record.enabled != bool(num):
+            ring.update(enabled=bool(num))
+            self._dirty.add(SLOT_RING + ring.index)
+        if ring.record.active and before != bool(num):
+            yield EnableRing(ring.index, bool(num))
+
+    def _change(self, ring: Ring, **changes: object) -> Part:
+        """New geometry; a running ring is stopped, and started again with it."""
+        if all(getattr(ring.record, name) == value for name, value in changes.items()):
+            return
+        yield from self._stop(ring)
+        ring.update(**changes)
+        self._dirty.add(SLOT_RING + ring.index)
+        yield from self._start_if_ready(ring)
+
+    def _setup(self, ring: Ring, base: int, resume: bool) -> RingSetup:
+        r = ring.record
+        return RingSetup(
+            ring=ring.index, size=r.size, base=base, features=self.record.features,
+            desc_uva=r.desc_uva, avail_uva=r.avail_uva, used_uva=r.used_uva,
+            enabled=self.enabled(ring), resume=resume, kick_fd=ring.kick, call_fd=ring.call,
+        )  # fmt: skip
+
+    def _start_if_ready(self, ring: Ring) -> Part:
+        """Starts a ring that has all it needs; Tolerable if it cannot run as it is."""
+        if ring.record.active or not ring.ready or not self.memory:
+            return
+        if not covers(self.memory, ring.record):
+            raise Tolerable(f"ring {ring.index} lies outside of guest memory")
+        try:
+            yield StartRing(self._setup(ring, ring.record.base, resume=False))
+        except DataplaneRefused as error:
+            raise Tolerable(f"ring {ring.index} does not start: {error}") from error
+        ring.update(active=True)
+        self._dirty.add(SLOT_RING + ring.index)
+
+    def _start_those_ready(self, rings: Iterable[Ring]) -> Part:
+        """After a change of something else, whose success does not depend on the rings."""
+        for ring in rings:
+            try:
+                yield from self._start_if_ready(ring)
+            except Tolerable as error:
+                yield Note(str(error))
+
+    def _stop(self, ring: Ring) -> Part:
+        if not ring.record.active:
+            return
+        base = yield StopRing(ring.index)
+        ring.update(active=False, base=base)
+        self._dirty.add(SLOT_RING + ring.index)
+
+    def _unkick(self, ring: Ring) -> Part:
+        """The ring stays down until the next SET_VRING_KICK."""
+        if ring.record.kicked:
+            ring.swap("kick", None)
+            ring.update(kicked=False)
+            self._dirty.add(SLOT_RING + ring.index)
+        yield from ()
+
+    def _stop_all(self) -> Part:
+        for ring in self.rings:
+            yield from self._stop(ring)
+            yield from self._unkick(ring)
+
+    # ---- memory ----
+
+    def _edit_memory(self, request: int, region: msg.Region, fds: Fds) -> Part:
+        if request == Request.ADD_MEM_REG:
+            if len(self.memory) >= MEM_SLOTS:
+                raise Refused(f"all {MEM_SLOTS} memory slots are in use")
+            try:
+                known = tuple(msg.Region(r.gpa, r.size, r.uva, r.mmap_offset) for r in self.memory)
+                msg.check_apart(region, known)
+            except Violation as error:
+                raise Refused(str(error)) from None
+            yield from self._swap_memory(self.memory + claim((region,), fds))
+            return
+        place = (region.gpa, region.size, region.uva)
+        kept = tuple(r for r in self.memory if (r.gpa, r.size, r.uva) != place)
+        if len(kept) == len(self.memory):
+            raise Refused(f"no memory region at gpa {region.gpa:#x}")
+        yield from self._swap_memory(kept)
+
+    def _swap_memory(self, regions: tuple[MemRegion, ...]) -> Part:
+        """Installs a table; running rings move over, those left outside of it stop first."""
+        try:
+            for ring in self.rings:
+                if ring.record.active and not covers(regions, ring.record):
+                    yield from self._stop(ring)
+            yield SetMemory(regions)
+        except BaseException:
+            close_regions(regions, keep=self.memory)
+            raise
+        old, self.memory = self.memory, regions
+        close_regions(old, keep=regions)
+        self._dirty.add(SLOT_MEMORY)
+        yield from self._start_those_ready(self.rings)
+
+    def _forget_memory(self) -> None:
+        close_regions(self.memory, keep=())
+        self.memory = ()
+
+
+_ANSWERS: dict[Request, Callable[[Session], int]] = {
+    Request.GET_FEATURES: lambda s: s.offered,
+    Request.GET_PROTOCOL_FEATURES: lambda s: virtio.PROTOCOL_OFFERED,
+    Request.GET_QUEUE_NUM: lambda s: QUEUE_PAIRS,
+    Request.GET_MAX_MEM_SLOTS: lambda s: MEM_SLOTS,
+    Request.GET_STATUS: lambda s: s.record.status,
+}
+
+_NUMBERS: dict[Request, Callable[[Session, int], Part]] = {
+    Request.SET_FEATURES: Session._set_features,
+    Request.SET_PROTOCOL_FEATURES: Session._set_protocol_features,
+    Request.NET_SET_MTU: Session._set_mtu,
+    Request.SET_STATUS: Session._set_status,
+}

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feature bits of virtio (1.x, §5.1.3, §6) and of vhost-user, and which of them are offered.
+
+A bit is offered only where the dataplane, or nobody at all, has to do
+something for it.  Those handled inside the front-end (control queue, link
+status, announcement) are offered because front-ends mask them with our list.
+"""
+
+from __future__ import annotations
+
+BITS = {
+    "CSUM": 0,
+    "GUEST_CSUM": 1,
+    "MTU": 3,
+    "GUEST_TSO4": 7,
+    "GUEST_TSO6": 8,
+    "GUEST_ECN": 9,
+    "HOST_TSO4": 11,
+    "HOST_TSO6": 12,
+    "HOST_ECN": 13,
+    "MRG_RXBUF": 15,
+    "STATUS": 16,
+    "CTRL_VQ": 17,
+    "CTRL_RX": 18,
+    "CTRL_VLAN": 19,
+    "GUEST_ANNOUNCE": 21,
+    "CTRL_MAC_ADDR": 23,
+    "INDIRECT_DESC": 28,
+    "EVENT_IDX": 29,
+    "PROTOCOL_FEATURES": 30,
+    "VERSION_1": 32,
+}
+
+OFFERED = sum(1 << bit for bit in BITS.values())
+PROTOCOL_FEATURES = 1 << BITS["PROTOCOL_FEATURES"]
+MTU = 1 << BITS["MTU"]
+
+PROTOCOL_BITS = {
+    "REPLY_ACK": 3,
+    "NET_MTU": 4,
+    "RESET_DEVICE": 13,
+    "CONFIGURE_MEM_SLOTS": 15,
+    "STATUS": 16,
+}
+PROTOCOL_OFFERED = sum(1 << bit for bit in PROTOCOL_BITS.values())
+
+STATUS_FEATURES_OK = 8
+
+
+def offered(features_off: int) -> int:
+    """Features of a port.  What negotiation itself needs cannot be switched off."""
+    return OFFERED & ~features_off | PROTOCOL_FEATURES

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only importer of the cffi extension: struct layouts, names, the in-process switch.
+
+Everything cffi hands out is untyped; this module is where that ends.  It has
+two kinds of users: ``layout.py`` and ``statepage.py`` take the layouts of
+uswitch.h from here, tests and tools drive a whole switch in their own process
+through ``NativeSwitch``.
+
+In a checkout whose extension has not been compiled the layouts are read from
+the header itself by cffi's own parser: enough for everything that does not
+call into the library.  What does call says that the extension is missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vif_uswitch.dataplane.base import DataplaneRefused, Event, MemRegion, RingSetup
+from vif_uswitch.exceptions import Unavailable
+
+
+def _layouts_from_header(missing: ImportError) -> tuple[Any, Any]:
+    header = Path(__file__).resolve().parents[2] / "dataplane" / "include" / "uswitch.h"
+    if not header.exists():
+        raise missing
+    from cffi import FFI
+
+    from vif_uswitch import _dataplane_build as build
+
+    parsed = FFI()
+    parsed.cdef(build.to_cdef(build.slice_header(header.read_text(encoding="utf-8"))))
+    return parsed, parsed.dlopen(None)
+
+
+def _load() -> tuple[Any, Any]:
+    try:
+        extension = importlib.import_module("vif_uswitch.dataplane._native")
+    except ModuleNotFoundError as error:
+        return _layouts_from_header(error)
+    return extension.ffi, extension.lib
+
+
+ffi, lib = _load()
+
+
+def constant(name: str) -> int:
+    """A ``#define`` of uswitch.h."""
+    return int(getattr(lib, name))
+
+
+def _function(name: str) -> Any:
+    try:
+        return getattr(lib, name)
+    except AttributeError:
+        raise Unavailable(
+            "the dataplane library", name, "the cffi extension is not built",
+            "run make, or pip install",
+        ) from None  # fmt: skip
+
+
+def build_id() -> int:
+    """Hash of all layouts, as compiled."""
+    return int(_function("us_build_id")())
+
+
+def _name(function: str, index: int) -> str:
+    try:
+        found = _function(function)(index)
+    except Unavailable:
+        found = ffi.NULL
+    return ffi.string(found).decode() if found != ffi.NULL else f"reason-{index}"
+
+
+def drop_name(index: int) -> str:
+    return _name("us_drop_name", index)
+
+
+def break_name(index: int) -> str:
+    return _name("us_break_name", index)
+
+
+def break_text(index: int) -> str:
+    return _name("us_break_text", index)
+
+
+def _check(rc: int, what: str) -> int:
+    if rc < 0:
+        raise DataplaneRefused(what, -rc)
+    return int(rc)
+
+
+class NativeSwitch:
+    """A whole switch in this process.  With ``workers=0`` no thread runs and ``poll()`` drives it.
+
+    Belongs to the thread and the process that made it; close it, or use it as
+    a context manager.
+    """
+
+    def __init__(
+        self, *, workers: int = 0, poll_us: int = 0, fdb_buckets: int = 1024, fdb_age_s: int = 300
+    ) -> None:
+        config = ffi.new(
+            "struct us_config *",
+            {
+                "n_workers": workers, "poll_us": poll_us, "fdb_buckets": fdb_buckets,
+                "fdb_age_s": fdb_age_s, "cpu": [-1] * constant("US_WORKERS_MAX"),
+            },
+        )  # fmt: skip
+        out = ffi.new("struct uswitch **")
+        create = _function("uswitch_create")
+        _check(create(config, out), "to create a switch")
+        self._pid = os.getpid()
+        # The destructor only catches what close() was not called for.
+        self._us = ffi.gc(out[0], self._destroy)
+
+    def _destroy(self, us: Any) -> None:
+        if os.getpid() == self._pid:  # a fork's copy has no worker threads to stop
+            lib.uswitch_destroy(us)
+
+    def close(self) -> None:
+        if self._us is not None:
+            us, self._us = self._us, None
+            ffi.release(us)
+
+    def __enter__(self) -> NativeSwitch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def _open(self) -> Any:
+        if self._us is None:
+            raise ValueError("the switch is closed")
+        if os.getpid() != self._pid:
+            raise ValueError("the switch belongs to another process")
+        return self._us
+
+    # ---- ports ----
+
+    def state_page(self, port_id: int) -> int:
+        """A new sealed state page; the caller owns the fd."""
+        return _check(lib.us_state_page_create(port_id), "a state page")
+
+    def port_add(
+        self, port_id: int, kind: int, *, state_fd: int, device_fd: int = -1, flood_rate: int = 0,
+        flood_burst: int = 0, fdb_quota: int = 256, max_frame: int = 1514,
+    ) -> None:  # fmt: skip
+        add = ffi.new(
+            "struct us_port_add *", (port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame)
+        )
+        _check(lib.uswitch_port_add(self._open(), add, state_fd, device_fd), "to add a port")
+
+    def port_del(self, port_id: int) -> None:
+        _check(lib.uswitch_port_del(self._open(), port_id), "to delete a port")
+
+    def port_tags(self, port_id: int, rows: Sequence[tuple[int, int]]) -> None:
+        tags = ffi.new("struct us_port_tags *", (port_id, len(rows), list(rows)))
+        _check(lib.uswitch_port_tags(self._open(), tags), "a tag table")
+
+    def port_macs(self, port_id: int, macs: Sequence[bytes]) -> None:
+        pinned = ffi.new("struct us_port_macs *", (port_id, len(macs), [list(mac) for mac in macs]))
+        _check(lib.uswitch_port_macs(self._open(), pinned), "pinned addresses")
+
+    def port_limits(
+        self, port_id: int, *, flood_rate: int = 0, flood_burst: int = 0, fdb_quota: int = 256,
+        max_frame: int = 1514,
+    ) -> None:  # fmt: skip
+        limits = ffi.new(
+            "struct us_port_limits *", (port_id, flood_rate, flood_burst, fdb_quota, max_frame, 0)
+        )
+        _check(lib.uswitch_port_limits(self._open(), limits), "a port's limits")
+
+    # ---- vhost ----
+
+    def vhost_mem(self, port_id: int, regions: Sequence[MemRegion]) -> None:
+        rows = [(r.gpa, r.size, r.uva, r.mmap_offset) for r in regions]
+        mem = ffi.new("struct us_vhost_mem *", (port_id, len(rows), rows))
+        fds = ffi.new("int[]", [r.fd for r in regions] or [-1])
+        _check(lib.uswitch_vhost_mem(self._open(), mem, fds), "a memory table")
+
+    def ring_start(self, port_id: int, setup: RingSetup) -> None:
+        kick = -1 if setup.kick_fd is None else setup.kick_fd
+        call = -1 if setup.call_fd is None else setup.call_fd
+        present = (kick >= 0) * lib.US_RING_KICK | (call >= 0) * lib.US_RING_CALL
+        ring = ffi.new(
+            "struct us_vhost_ring *",
+            (
+                port_id, setup.ring, setup.size, setup.base, setup.features, setup.desc_uva,
+                setup.avail_uva, setup.used_uva, int(setup.enabled), int(setup.resume), present, 0,
+            ),
+        )  # fmt: skip
+        _check(lib.uswitch_ring_start(self._open(), ring, kick, call), "to start a ring")
+
+    def ring_stop(self, port_id: int, ring: int) -> int:
+        """Next avail index; when this returns, nobody touches the ring."""
+        return _check(lib.uswitch_ring_stop(self._open(), port_id, ring), "to stop a ring")
+
+    def ring_call(self, port_id: int, ring: int, call_fd: int | None) -> None:
+        fd = -1 if call_fd is None else call_fd
+        _check(lib.uswitch_ring_call(self._open(), port_id, ring, fd), "a call fd")
+
+    def ring_enable(self, port_id: int, ring: int, enabled: bool) -> None:
+        rc = lib.uswitch_ring_enable(self._open(), port_id, ring, int(enabled))
+        _check(rc, "to enable a ring")
+
+    # ---- addresses, news, packets ----
+
+    def fdb_dump(self) -> list[tuple[bytes, int, int, int, bool]]:
+        """(mac, segment, port, age, pinned) of every entry."""
+        cursor, room = ffi.new("uint64_t *", 0), 256
+        out = ffi.new("struct us_fdb_entry[]", room)
+        found = []
+        while True:
+            n = _check(lib.uswitch_fdb_dump(self._open(), cursor, out, room), "to list the FDB")
+            found += [
+                (bytes(e.mac), e.segment, e.port_id, e.age_s, bool(e.pinned)) for e in out[0:n]
+            ]
+            if not cursor[0]:
+                return found
+
+    def fdb_flush(self, port_id: int | None = None, segment: int | None = None) -> int:
+        anything = constant("US_ANY")
+        port = anything if port_id is None else port_id
+        seg = anything if segment is None else segment
+        return _check(lib.uswitch_fdb_flush(self._open(), port, seg), "to flush the FDB")
+
+    def page_fd(self) -> int:
+        """The switch page's memfd, owned by the switch."""
+        return int(lib.uswitch_page_fd(self._open()))
+
+    def event_fd(self) -> int:
+        return int(lib.uswitch_event_fd(self._open()))
+
+    def events(self) -> list[Event]:
+        out, found = ffi.new("struct us_event *"), []
+        while _check(lib.uswitch_event_next(self._open(), out), "the next event"):
+            reason = break_name(out.reason)
+            found.append(Event(out.kind, out.port_id, out.ring, reason, out.detail))
+        return found
+
+    def poll(self) -> int:
+        """One turn of the worker loop; frames taken in."""
+        return _check(lib.uswitch_poll(self._open()), "to poll")
