@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -28,7 +29,8 @@ from testbed.report import Report
 
 SEGMENT = "demo"
 IDLE_SECONDS = 5.0
-PINGS = 40
+PINGS = 50
+PING_INTERVAL = 0.02
 TCP_SECONDS = 3
 
 
@@ -62,6 +64,7 @@ class Measured:
     quiet: verdict.Difference  # while pings ran
     loaded: verdict.Difference  # while TCP ran
     idle: CpuUse
+    starts: int  # of the dataplane; one too many means that it crashed and was replaced
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -112,6 +115,8 @@ def run(report: Report, *, keep: bool, boot: bool) -> int:
         measured = _measure(report, switch, guests)
         _show(report, switch, measured)
         faults = verdict.faults(measured.pings, measured.quiet, measured.loaded)
+        if measured.starts != 1:
+            faults.append(f"uswitch-dataplane was started {measured.starts} times: it crashed")
         report.line()
         for fault in faults:
             report.line(f"FAULT: {fault}")
@@ -176,7 +181,7 @@ def _measure(report: Report, switch: Switch, guests: list[Guest]) -> Measured:
         for label, address in (("IPv4", other.ip), ("IPv6", other.ip6)):
             title = f"{label} ping {guest.name} to {other.name}"
             with report.stage(title) as stage:
-                answer = pings[title] = traffic.ping(guest, address, PINGS)
+                answer = pings[title] = traffic.ping(guest, address, PINGS, PING_INTERVAL)
                 stage.result = (f"{answer.received} of {answer.sent} answered, "
                                 f"average {answer.average:.2f} ms")
     counters.append(verdict.settled(switch, guests))
@@ -192,7 +197,8 @@ def _measure(report: Report, switch: Switch, guests: list[Guest]) -> Measured:
         idle = switch.cpu(IDLE_SECONDS)
         stage.result = f"uswitchd {idle.daemon:.1f} %, dataplane {idle.dataplane:.1f} % of a core"
     return Measured(pings, streams, verdict.difference(counters[0], counters[1]),
-                    verdict.difference(counters[1], counters[2]), idle)
+                    verdict.difference(counters[1], counters[2]), idle,
+                    switch.call("show")["dataplane"]["starts"])
 
 
 def _show(report: Report, switch: Switch, measured: Measured) -> None:
@@ -217,14 +223,19 @@ def _show(report: Report, switch: Switch, measured: Measured) -> None:
 def _keep(report: Report, directory: Path, switch: Switch, guests: list[Guest]) -> None:
     pids = [switch.daemon_pid, switch.dataplane_pid, *(guest.pid for guest in guests)]
     Kept.of(directory, pids).save()
-    ctl = f"{installed('uswitchctl')} --socket {switch.control}"
+    python, ctl = _short(sys.executable), _short(str(installed("uswitchctl")))
     report.heading("Still running")
-    report.line(f"  log in to a guest    {sys.executable} -m testbed.shell g0   (Ctrl-] leaves)")
+    report.line(f"  log in to a guest    {python} -m testbed.shell g0   (Ctrl-] leaves)")
     report.line(f"  in it, for example   ping {PLACES[1].ip}; ip address; ethtool -k eth0")
-    report.line(f"  look at the switch   {ctl} show")
-    for words in ("port list", "port show g0", "fdb list", "drops", "stats"):
+    report.line(f"  look at the switch   export USWITCH_SOCKET={switch.control}")
+    for words in ("show", "port list", "port show g0", "fdb list", "drops", "stats"):
         report.line(f"                       {ctl} {words}")
-    report.line(f"  stop it              {sys.executable} -m testbed.demo --stop")
+    report.line("  stop it              make demo-stop")
+
+
+def _short(path: str) -> str:
+    """As seen from the current directory, where that is shorter."""
+    return min(path, os.path.relpath(path), key=len)
 
 
 if __name__ == "__main__":

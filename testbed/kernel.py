@@ -19,13 +19,17 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from testbed import TestbedError
-from testbed.cache import Cache
+from testbed.cache import Cache, digest
 
 KIND = "kernel"
+CHOICE = "package"
+# A change of any of these can change what apt would install.
+APT_STATE = ("/var/lib/apt/lists", "/etc/apt/sources.list", "/etc/apt/sources.list.d",
+             "/etc/apt/preferences", "/etc/apt/preferences.d")
 DEFAULT_FLAVOUR = "linux-image-amd64"
 DOWNLOAD_SECONDS = 600
 
@@ -68,7 +72,7 @@ class Package:
 def fetch(cache: Cache, progress: Progress, flavour: str = DEFAULT_FLAVOUR) -> Kernel:
     """The kernel of ``flavour``, from the cache or from the Debian archive."""
     try:
-        package = resolve(flavour)
+        package = choose(cache, flavour)
         entry = cache.get(
             KIND, f"{package.name}_{package.version}", lambda work: _build(work, package, progress)
         )
@@ -91,6 +95,16 @@ def load(entry: Path) -> Kernel:
         vmlinux=entry / "vmlinux",
         modules=entry / "lib" / "modules" / about["release"],
     )
+
+
+def choose(cache: Cache, flavour: str) -> Package:
+    """What ``resolve()`` found, for as long as apt's lists stay the same: asking takes seconds."""
+    def make(work: Path) -> None:
+        (work / "package.json").write_text(json.dumps(asdict(resolve(flavour))))
+
+    stamps = [Path(path).stat().st_mtime_ns if os.path.exists(path) else 0 for path in APT_STATE]
+    entry = cache.get(CHOICE, digest(flavour, *stamps), make)
+    return Package(**json.loads((entry / "package.json").read_text()))
 
 
 def resolve(flavour: str) -> Package:

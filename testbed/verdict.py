@@ -22,9 +22,10 @@ from testbed.guest import Guest
 from testbed.report import Report, wrap_words
 from testbed.traffic import Ping, interface_packets
 from testbed.virtio import names
+from vif_uswitch.api.names import PROTOCOL_FEATURES, bits
 
 SETTLE_SECONDS = 10.0
-FEATURE_WIDTH = 84
+FEATURE_WIDTH = 76
 CONGESTION = frozenset({"ring_full"})
 
 
@@ -128,7 +129,11 @@ def show_frames(report: Report, phases: Iterable[tuple[str, Difference]]) -> Non
 
 
 def show_features(report: Report, name: str, detail: Mapping[str, object]) -> None:
-    """A port's negotiated features by name."""
-    words = names(int(str(detail["virtio_features"]), 16))
-    for number, line in enumerate(wrap_words(words, FEATURE_WIDTH)):
-        report.line(f"  {name if number == 0 else '':<4} {line}")
+    """What a port negotiated, by name: with the guest's driver, and with QEMU."""
+    protocol = bits(int(str(detail["protocol_features"]), 16), PROTOCOL_FEATURES)
+    for title, words in (("virtio", names(int(str(detail["virtio_features"]), 16))),
+                         ("vhost-user", [word.lower() for word in protocol])):
+        label = f"{name} {title}"
+        for line in wrap_words(words, FEATURE_WIDTH):
+            report.line(f"  {label:<14} {line}")
+            label = ""

@@ -27,6 +27,7 @@ static void count_loss(void *arg, const void *addr)
     atomic_fetch_add(&losses, 1);
     atomic_store(&lost_at, addr);
     atomic_store((_Atomic(int) *)arg, 1);
+    errno = ENOSYS; /* for handler_keeps_errno */
 }
 
 struct mapping {

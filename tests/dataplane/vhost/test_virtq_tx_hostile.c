@@ -246,6 +246,30 @@ TEST(r3_endless_work_is_not_done)
     }
 }
 
+/*
+ * The same with chains of one descriptor each, whose number costs, not their length: a frame that found the
+ * whole ring too small is the last of its burst that tries.  What a try leaves in the buffers tells.
+ */
+TEST(r3_a_ring_too_small_is_tried_once_a_burst)
+{
+    struct frame *list[3] = { &frame[0].f, &frame[1].f, &frame[2].f };
+
+    drv_create(&d, F_V1 | F_MRG, 16);
+    for (uint16_t i = 0; i < 16; i++) {
+        drv_desc(&d.rx, i, DRV_BUF + i * 64u, i ? 10 : 40, D_WRITE, 0);
+        drv_offer(&d.rx, i);
+    }
+    drv_publish(&d.rx);
+    for (unsigned i = 0; i < 3; i++)
+        drv_frame(&frame[i], 1000, i);
+    CHECK_EQ(d.port->ops->tx_burst(d.port, list, 3), 0);
+    CHECK_EQ(drv_drops_out(&d, DROP_ring_small), 3);
+    CHECK_MEM((uint8_t *)drv_ptr(&d, DRV_BUF) + 12, frame[0].data, 28);
+    drv_frame(&frame[1], 100, 5); /* one that fits is not held up by it */
+    CHECK_EQ(d.port->ops->tx_burst(d.port, list, 2), 1);
+    drv_destroy(&d);
+}
+
 TEST(stopped_and_disabled_rings)
 {
     drv_create(&d, F_V1, 16);
@@ -274,5 +298,6 @@ MAIN
     RUN(g6_indexes_that_lie);
     RUN(g9_same_head_for_every_buffer);
     RUN(r3_endless_work_is_not_done);
+    RUN(r3_a_ring_too_small_is_tried_once_a_burst);
     RUN(stopped_and_disabled_rings);
 }
