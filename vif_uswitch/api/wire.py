@@ -2,7 +2,7 @@
 """The control API's frame format: JSON-RPC 2.0, one message a line, and its limits.
 
 Both ends use this file and nothing else to turn messages into bytes and back:
-``daemon/server.py`` on one side, ``client.py`` on the other.  No sockets, no
+``daemon/control/server.py`` on one side, ``client.py`` on the other.  No sockets, no
 files, standard library only.
 
 What JSON-RPC leaves open, or allows and we do not:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.fabric_port import (
     FabricPort,
     Slots,
@@ -30,14 +31,14 @@ from vif_uswitch.daemon.fabric_port import (
     close_entries,
     is_same_port,
 )
-from vif_uswitch.daemon.inotify import DirWatcher
-from vif_uswitch.daemon.model import DataplaneLive, FdbEntry, Kind, PortConfig, PortLive
+from vif_uswitch.daemon.model import FdbEntry, Kind, PortConfig, PortLive
 from vif_uswitch.daemon.supervisor import Supervisor
 from vif_uswitch.daemon.tap_port import TapPort
-from vif_uswitch.daemon.vhost_port import VhostPort
-from vif_uswitch.dataplane import escrow
+from vif_uswitch.daemon.vhost.inotify import DirWatcher
+from vif_uswitch.daemon.vhost.port import VhostPort
 from vif_uswitch.dataplane.base import Dataplane, DataplaneGone, DataplaneRefused, Event
 from vif_uswitch.dataplane.layout import PORTS_MAX
+from vif_uswitch.dataplane.live import DataplaneLive
 from vif_uswitch.dataplane.process import Command, Launcher, ProcessLauncher, Running
 from vif_uswitch.dataplane.statepage import BadPage, SwitchPage
 from vif_uswitch.exceptions import InvalidInput, NotFound, Unavailable, USwitchError

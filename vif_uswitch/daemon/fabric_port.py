@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A port as the fabric knows it: configuration, state page, and what a dataplane must be told.
 
-``FabricPort`` is what both kinds have in common; ``vhost_port.py`` and
+``FabricPort`` is what both kinds have in common; ``vhost/port.py`` and
 ``tap_port.py`` add what stands behind the port.  A port outlives dataplanes:
 while there is none (``dataplane is None``) changes are only recorded, and
 ``attach()`` tells a new one everything.  ``lock`` makes the three parties take
@@ -18,9 +18,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from vif_uswitch.daemon.inotify import DirWatcher
+from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.model import Kind, Link, PortConfig, PortLive
-from vif_uswitch.dataplane import escrow, layout
+from vif_uswitch.daemon.vhost.inotify import DirWatcher
+from vif_uswitch.dataplane import layout
 from vif_uswitch.dataplane.base import Dataplane, DataplaneGone, DataplaneRefused, EscrowEntry
 from vif_uswitch.dataplane.statepage import StatePage
 

@@ -24,13 +24,13 @@ from oslo_config import cfg
 
 from vif_uswitch import conf as options
 from vif_uswitch.daemon import instance, isolation, log
+from vif_uswitch.daemon.control.peer import group_id
+from vif_uswitch.daemon.control.server import ControlServer
+from vif_uswitch.daemon.control.service import Service
 from vif_uswitch.daemon.fabric import Fabric, FabricSettings
 from vif_uswitch.daemon.notify import notify, watchdog_interval_s
-from vif_uswitch.daemon.peer import group_id
 from vif_uswitch.daemon.ports import PortDefaults
 from vif_uswitch.daemon.reconcile import Reconciler
-from vif_uswitch.daemon.server import ControlServer
-from vif_uswitch.daemon.service import Service
 from vif_uswitch.daemon.state import StateStore
 from vif_uswitch.exceptions import InvalidInput, NotFound, Unavailable, USwitchError
 from vif_uswitch.version import version
@@ -98,9 +98,7 @@ async def run(conf: cfg.ConfigOpts) -> None:
             reason = await stopped
         notify("STOPPING=1")
         keep_dataplane = reason != signal.SIGINT and not conf.stop_dataplane_on_exit
-        LOG.info(
-            "%s: stopping%s", reason.name, "; the dataplane goes on" if keep_dataplane else ""
-        )
+        LOG.info("%s: stopping%s", reason.name, "; the dataplane goes on" if keep_dataplane else "")
         await server.stop()
     finally:
         await fabric.stop(keep_dataplane)

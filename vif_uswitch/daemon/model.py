@@ -12,6 +12,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from vif_uswitch.dataplane.live import QueueCounters, RingLive
+
 VID_UNTAGGED = 4096
 """The tag table's key for frames without a tag."""
 
@@ -42,7 +44,7 @@ class Link(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
-    """One row of a port's tag table: VLAN id (1..4094, or VID_UNTAGGED) and segment id (1..4095)."""
+    """A row of a tag table: VLAN id (1..4094, or VID_UNTAGGED) and segment id (1..4095)."""
 
     vid: int
     segment_id: int
@@ -50,7 +52,7 @@ class TagRow:
 
 @dataclass(frozen=True, slots=True)
 class PortConfig:
-    """One port as it shall be.  Changing ``kind``, ``path``, ``mode`` or ``ifname`` means another port."""
+    """A port as it shall be.  ``kind``, ``path``, ``mode`` and ``ifname`` never change."""
 
     port_id: int  # 0..1023, stable over restarts
     name: str
@@ -72,33 +74,6 @@ class PortConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueCounters:
-    """Counters of all queues of a port in one direction, as read from its state page."""
-
-    frames: int = 0
-    bytes: int = 0
-    flooded: int = 0
-    gso: int = 0
-    csum_fixed: int = 0
-    gso_fixed: int = 0
-    bursts: int = 0
-    signals: int = 0
-    drops: dict[str, int] = field(default_factory=dict)  # reason -> frames, zero counts left out
-
-
-@dataclass(frozen=True, slots=True)
-class RingLive:
-    """One virtqueue: index 0 receives, 1 transmits (guest's view), and so on in pairs."""
-
-    index: int
-    active: bool
-    enabled: bool
-    size: int
-    last_avail: int
-    used_idx: int
-
-
-@dataclass(frozen=True, slots=True)
 class PortLive:
     """What is true of a port right now."""
 
@@ -113,8 +88,12 @@ class PortLive:
     broken_text: str = ""  # one sentence for an operator
     last_error: str = ""  # why the last session ended or could not start, "" if none
     sessions: int = 0  # connections so far
-    incoming: QueueCounters = field(default_factory=QueueCounters)  # the peer sent, the switch took in
-    outgoing: QueueCounters = field(default_factory=QueueCounters)  # the switch delivered to the peer
+    incoming: QueueCounters = field(
+        default_factory=QueueCounters
+    )  # the peer sent, the switch took in
+    outgoing: QueueCounters = field(
+        default_factory=QueueCounters
+    )  # the switch delivered to the peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,34 +103,3 @@ class FdbEntry:
     port_id: int
     age_s: int
     pinned: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerLive:
-    index: int
-    tid: int
-    cpu: int  # -1: not pinned
-    queues: int
-    passes: int
-    busy_passes: int
-    cycles: int
-    busy_cycles: int
-    frames: int
-    sleeps: int
-    wakeups: int
-
-
-@dataclass(frozen=True, slots=True)
-class DataplaneLive:
-    """The dataplane process: ``pid`` is 0 while there is none."""
-
-    pid: int = 0
-    starts: int = 0  # how often this uswitchd had to start one
-    adopted: bool = False  # the present one was running before this uswitchd
-    tsc_khz: int = 0
-    fdb_entries: int = 0
-    fdb_capacity: int = 0
-    fdb_moves: int = 0
-    fdb_evicted: int = 0
-    fdb_refused: int = 0
-    workers: tuple[WorkerLive, ...] = ()

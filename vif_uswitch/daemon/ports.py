@@ -137,9 +137,7 @@ def _lowest_free(used: Iterable[int], first: int, end: int, what: str) -> int:
 
 def add_segment(desired: Desired, name: str, description: str = "") -> Desired:
     if name in desired.segments:
-        raise Conflict(
-            "segment", name, "exists already", "Use it as it is, or delete it first."
-        )
+        raise Conflict("segment", name, "exists already", "Use it as it is, or delete it first.")
     segment_id = _lowest_free(
         (segment.segment_id for segment in desired.segments.values()),
         1, api.SEGMENTS_MAX + 1, "segment",
@@ -193,9 +191,7 @@ def changed(port: Port, changes: api.PortChanges) -> Port:
     return replace(port, **values)
 
 
-def new_port(
-    desired: Desired, spec: api.PortSpec, path: str, reserved: Iterable[int] = ()
-) -> Port:
+def new_port(desired: Desired, spec: api.PortSpec, path: str, reserved: Iterable[int] = ()) -> Port:
     """A port that does not exist yet.
 
     ``path`` is the checked path of its socket, "" for tap; ``reserved`` are

@@ -18,18 +18,12 @@ from typing import Protocol
 
 from vif_uswitch.api import types as api
 from vif_uswitch.daemon import ports
-from vif_uswitch.daemon.model import (
-    DataplaneLive,
-    FdbEntry,
-    Kind,
-    Link,
-    PortConfig,
-    PortLive,
-)
+from vif_uswitch.daemon.model import FdbEntry, Kind, Link, PortConfig, PortLive
 from vif_uswitch.daemon.paths import check_socket_path
 from vif_uswitch.daemon.ports import Desired, Port, PortDefaults, Segment
 from vif_uswitch.daemon.state import StateStore
 from vif_uswitch.dataplane.base import DataplaneGone
+from vif_uswitch.dataplane.live import DataplaneLive
 from vif_uswitch.exceptions import Conflict, Unavailable, USwitchError
 
 LOG = logging.getLogger(__name__)

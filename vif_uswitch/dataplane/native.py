@@ -5,10 +5,6 @@ Everything cffi hands out is untyped; this module is where that ends.  It has
 two kinds of users: ``layout.py`` and ``statepage.py`` take the layouts of
 uswitch.h from here, tests and tools drive a whole switch in their own process
 through ``NativeSwitch``.
-
-In a checkout whose extension has not been compiled the layouts are read from
-the header itself by cffi's own parser: enough for everything that does not
-call into the library.  What does call says that the extension is missing.
 """
 
 from __future__ import annotations
@@ -16,36 +12,20 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from vif_uswitch.dataplane.base import DataplaneRefused, Event, MemRegion, RingSetup
-from vif_uswitch.exceptions import Unavailable
 
+try:
+    _extension = importlib.import_module("vif_uswitch.dataplane._native")
+except ModuleNotFoundError as missing:
+    raise ImportError(
+        "vif_uswitch.dataplane._native is not compiled: run make build, or pip install"
+    ) from missing
 
-def _layouts_from_header(missing: ImportError) -> tuple[Any, Any]:
-    header = Path(__file__).resolve().parents[2] / "dataplane" / "include" / "uswitch.h"
-    if not header.exists():
-        raise missing
-    from cffi import FFI
-
-    from vif_uswitch import _dataplane_build as build
-
-    parsed = FFI()
-    parsed.cdef(build.to_cdef(build.slice_header(header.read_text(encoding="utf-8"))))
-    return parsed, parsed.dlopen(None)
-
-
-def _load() -> tuple[Any, Any]:
-    try:
-        extension = importlib.import_module("vif_uswitch.dataplane._native")
-    except ModuleNotFoundError as error:
-        return _layouts_from_header(error)
-    return extension.ffi, extension.lib
-
-
-ffi, lib = _load()
+ffi: Any = _extension.ffi
+lib: Any = _extension.lib
 
 
 def constant(name: str) -> int:
@@ -53,39 +33,25 @@ def constant(name: str) -> int:
     return int(getattr(lib, name))
 
 
-def _function(name: str) -> Any:
-    try:
-        return getattr(lib, name)
-    except AttributeError:
-        raise Unavailable(
-            "the dataplane library", name, "the cffi extension is not built",
-            "run make, or pip install",
-        ) from None  # fmt: skip
-
-
 def build_id() -> int:
     """Hash of all layouts, as compiled."""
-    return int(_function("us_build_id")())
+    return int(lib.us_build_id())
 
 
-def _name(function: str, index: int) -> str:
-    try:
-        found = _function(function)(index)
-    except Unavailable:
-        found = ffi.NULL
+def _text(found: Any, index: int) -> str:
     return ffi.string(found).decode() if found != ffi.NULL else f"reason-{index}"
 
 
 def drop_name(index: int) -> str:
-    return _name("us_drop_name", index)
+    return _text(lib.us_drop_name(index), index)
 
 
 def break_name(index: int) -> str:
-    return _name("us_break_name", index)
+    return _text(lib.us_break_name(index), index)
 
 
 def break_text(index: int) -> str:
-    return _name("us_break_text", index)
+    return _text(lib.us_break_text(index), index)
 
 
 def _check(rc: int, what: str) -> int:
@@ -112,7 +78,7 @@ class NativeSwitch:
             },
         )  # fmt: skip
         out = ffi.new("struct uswitch **")
-        create = _function("uswitch_create")
+        create = lib.uswitch_create
         _check(create(config, out), "to create a switch")
         self._pid = os.getpid()
         # The destructor only catches what close() was not called for.

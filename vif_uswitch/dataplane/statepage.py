@@ -18,8 +18,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from vif_uswitch.daemon.model import DataplaneLive, QueueCounters, RingLive, WorkerLive
 from vif_uswitch.dataplane import native
+from vif_uswitch.dataplane.live import DataplaneLive, QueueCounters, RingLive, WorkerLive
 from vif_uswitch.dataplane.native import constant, ffi
 
 PAGE_SIZE = constant("US_STATE_PAGE_SIZE")

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.daemon.control import UP, Control
+from tests.unit.daemon.control_rig import UP, Control
 from vif_uswitch.cmd import uswitchctl
-from vif_uswitch.daemon.model import FdbEntry, Link, PortLive, RingLive
+from vif_uswitch.daemon.model import FdbEntry, Link, PortLive
+from vif_uswitch.dataplane.live import RingLive
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
 

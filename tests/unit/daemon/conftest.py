@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.daemon.control import Control
+from tests.unit.daemon.control_rig import Control
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from vif_uswitch.daemon import instance, isolation, notify, paths, peer
+from vif_uswitch.daemon import instance, isolation, notify, paths
+from vif_uswitch.daemon.control import peer
 from vif_uswitch.exceptions import Busy, InvalidInput, Unavailable
 
 # ---- instance.py ----

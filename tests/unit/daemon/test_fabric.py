@@ -16,10 +16,10 @@ import pytest
 from tests.unit.daemon import vhost_peer as wire
 from tests.unit.daemon.fabric_rig import Rig, run, until
 from tests.unit.daemon.vhost_peer import Peer
+from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.fabric import Fabric
 from vif_uswitch.daemon.model import Kind, Link, Mode, TagRow
 from vif_uswitch.daemon.supervisor import Backoff
-from vif_uswitch.dataplane import escrow
 from vif_uswitch.dataplane.base import DataplaneRefused
 from vif_uswitch.dataplane.layout import BASE_FROM_USED
 from vif_uswitch.exceptions import Conflict, InvalidInput, NotFound, Unavailable

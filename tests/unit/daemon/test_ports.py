@@ -69,9 +69,10 @@ def test_segments_run_out_at_4095() -> None:
     full = Desired({}, {f"s{i}": Segment(i, f"s{i}") for i in range(1, 4096)})
     with pytest.raises(ResourceExhausted, match="segment: all 4095 are in use"):
         ports.add_segment(full, "more")
-    assert ports.add_segment(ports.delete_segment(full, "s77"), "more").segments[
-        "more"
-    ].segment_id == 77
+    assert (
+        ports.add_segment(ports.delete_segment(full, "s77"), "more").segments["more"].segment_id
+        == 77
+    )
 
 
 def test_two_segments_with_one_name() -> None:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.daemon.control import Control
+from tests.unit.daemon.control_rig import Control
 from vif_uswitch.daemon import ports, state
 from vif_uswitch.daemon.model import Kind, Mode
 from vif_uswitch.daemon.ports import Desired, Port, Segment

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.daemon import vhost_peer as wire
-from vif_uswitch.daemon import vhost_msg as msg
-from vif_uswitch.daemon.vhost_msg import Request, Violation
+from vif_uswitch.daemon.vhost import msg
+from vif_uswitch.daemon.vhost.msg import Request, Violation
 
 PAYLOAD = {
     msg.Nothing: b"",

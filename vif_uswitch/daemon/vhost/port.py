@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A vhost-user port: its socket, the one session on it, and the doing of what the session decides.
 
-The shell around ``vhost_session.py``: it takes a connection from
-``vhost_socket.py``, feeds the messages of ``vhost_conn.py`` to the session,
+The shell around ``session.py``: it takes a connection from
+``endpoint.py``, feeds the messages of ``connection.py`` to the session,
 performs the session's actions on the dataplane, and puts into escrow what a
 reply promises before the reply leaves.  One peer at a time: a second
 connection is closed at once, unless the first peer is already gone.
@@ -18,10 +18,11 @@ from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
 
-from vif_uswitch.daemon import virtio
+from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.fabric_port import FabricPort, Slots, Surroundings, close_entries
 from vif_uswitch.daemon.model import Link, Mode, PortConfig, PortLive
-from vif_uswitch.daemon.vhost_actions import (
+from vif_uswitch.daemon.vhost import features as virtio
+from vif_uswitch.daemon.vhost.actions import (
     Action,
     EnableRing,
     Note,
@@ -31,13 +32,12 @@ from vif_uswitch.daemon.vhost_actions import (
     StartRing,
     StopRing,
 )
-from vif_uswitch.daemon.vhost_conn import Connection
-from vif_uswitch.daemon.vhost_fds import Fds
-from vif_uswitch.daemon.vhost_msg import Message
-from vif_uswitch.daemon.vhost_ring import region_of
-from vif_uswitch.daemon.vhost_session import RINGS, SLOTS, Session
-from vif_uswitch.daemon.vhost_socket import Connector, Listener, peer_pid
-from vif_uswitch.dataplane import escrow
+from vif_uswitch.daemon.vhost.connection import Connection
+from vif_uswitch.daemon.vhost.endpoint import Connector, Listener, peer_pid
+from vif_uswitch.daemon.vhost.fds import Fds
+from vif_uswitch.daemon.vhost.msg import Message
+from vif_uswitch.daemon.vhost.ring import region_of
+from vif_uswitch.daemon.vhost.session import RINGS, SLOTS, Session
 from vif_uswitch.dataplane.base import (
     Dataplane,
     DataplaneGone,

@@ -12,12 +12,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.unit.daemon.control import UP, Control
+from tests.unit.daemon.control_rig import UP, Control
 from vif_uswitch.api import types, wire
 from vif_uswitch.api.schema import catalogue
-from vif_uswitch.daemon.model import FdbEntry, Kind, Link, PortLive, QueueCounters, TagRow
+from vif_uswitch.daemon.model import FdbEntry, Kind, Link, PortLive, TagRow
 from vif_uswitch.daemon.ports import Desired, Port
 from vif_uswitch.dataplane.base import DataplaneGone
+from vif_uswitch.dataplane.live import QueueCounters
 from vif_uswitch.exceptions import (
     Busy,
     Conflict,
@@ -438,9 +439,9 @@ def test_answers_match_the_published_schema(control: Control) -> None:
     def check(verb: str, **params: Any) -> None:
         method = published["methods"][wire.PREFIX + verb]
         for side, value in (("params", params), ("result", client.call(verb, **params))):
-            jsonschema.Draft202012Validator(
-                {**method[side], "$defs": published["$defs"]}
-            ).validate(value)
+            jsonschema.Draft202012Validator({**method[side], "$defs": published["$defs"]}).validate(
+                value
+            )
 
     with control.client() as client:
         check("segment.add", name="blue")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a vhost-user session asks its shell to do, and how it says no.
 
-``vhost_session.py`` yields these, ``vhost_port.py`` performs them.
+``session.py`` yields these, ``port.py`` performs them.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from tests.unit.daemon.control import Control
+from tests.unit.daemon.control_rig import Control
 from vif_uswitch.api import wire
 from vif_uswitch.client import Client
-from vif_uswitch.daemon import server
-from vif_uswitch.daemon.server import Limits
+from vif_uswitch.daemon.control import server
+from vif_uswitch.daemon.control.server import Limits
 from vif_uswitch.exceptions import Busy, Conflict, DaemonUnreachable, Unavailable
 
 QUICK = Limits(half_line_s=0.3, slow_reader_s=0.3, idle_s=0.3)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.daemon.control import Control
+from tests.unit.daemon.control_rig import Control
 from vif_uswitch.api import wire
+from vif_uswitch.daemon.control.paging import SNAPSHOTS_MAX, Snapshots, by_name
+from vif_uswitch.daemon.control.server import REQUESTS_A_TURN, Turns
 from vif_uswitch.daemon.model import Kind, PortLive
-from vif_uswitch.daemon.paging import SNAPSHOTS_MAX, Snapshots, by_name
 from vif_uswitch.daemon.ports import Desired, Port
-from vif_uswitch.daemon.server import REQUESTS_A_TURN, Turns
 from vif_uswitch.exceptions import InvalidInput
 
 NAMES = st.sets(st.from_regex(r"[a-z]{1,3}", fullmatch=True), max_size=30)

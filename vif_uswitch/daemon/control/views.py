@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 from vif_uswitch.api import names
 from vif_uswitch.api import types as api
-from vif_uswitch.daemon.model import DataplaneLive, Link, PortLive, QueueCounters, WorkerLive
+from vif_uswitch.daemon.model import Link, PortLive
 from vif_uswitch.daemon.ports import Desired, Port, PortDefaults, Segment, config_of, format_mac
+from vif_uswitch.dataplane.live import DataplaneLive, QueueCounters, WorkerLive
 
 
 def port_view(desired: Desired, port: Port, defaults: PortDefaults, live: PortLive) -> api.Port:

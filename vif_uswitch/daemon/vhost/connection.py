@@ -23,9 +23,9 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from vif_uswitch.daemon import vhost_msg as msg
-from vif_uswitch.daemon.vhost_fds import Fds
-from vif_uswitch.daemon.vhost_msg import Header, Message, Violation
+from vif_uswitch.daemon.vhost import msg
+from vif_uswitch.daemon.vhost.fds import Fds
+from vif_uswitch.daemon.vhost.msg import Header, Message, Violation
 
 HALF_MESSAGE_S = 1.0
 _SO_PEEK_OFF = 42  # asm-generic/socket.h; Python has no name for it

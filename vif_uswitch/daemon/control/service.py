@@ -20,12 +20,14 @@ import msgspec
 
 from vif_uswitch.api import names, schema, wire
 from vif_uswitch.api import types as api
-from vif_uswitch.daemon import ports, views
-from vif_uswitch.daemon.model import FdbEntry, QueueCounters
-from vif_uswitch.daemon.paging import Pace, Snapshots, by_name
-from vif_uswitch.daemon.params import convert
+from vif_uswitch.daemon import ports
+from vif_uswitch.daemon.control import views
+from vif_uswitch.daemon.control.paging import Pace, Snapshots, by_name
+from vif_uswitch.daemon.control.params import convert
+from vif_uswitch.daemon.model import FdbEntry
 from vif_uswitch.daemon.ports import Desired, Port
 from vif_uswitch.daemon.reconcile import Reconciler
+from vif_uswitch.dataplane.live import QueueCounters
 from vif_uswitch.exceptions import UnknownMethod
 from vif_uswitch.version import version
 
@@ -85,9 +87,7 @@ class Service:
 
     async def port_set(self, params: api.PortSet) -> api.PortChanged:
         return self._changed_view(
-            *await self._reconciler.change_port(
-                params.name, params.changes, params.create_segments
-            )
+            *await self._reconciler.change_port(params.name, params.changes, params.create_segments)
         )
 
     async def port_delete(self, params: api.PortRef) -> api.Deleted:
@@ -151,9 +151,7 @@ class Service:
         return api.Deleted(existed=await self._reconciler.delete_segment(params.name))
 
     async def segment_list(self, params: api.Paging) -> api.SegmentPage:
-        members = Counter(
-            name for port in self.desired.ports.values() for name in port.segments()
-        )
+        members = Counter(name for port in self.desired.ports.values() for name in port.segments())
 
         def view(name: str) -> list[api.Segment]:
             segment = self.desired.segments.get(name)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.model import Kind, Mode, PortConfig, TagRow
-from vif_uswitch.dataplane import escrow
 from vif_uswitch.dataplane.fake import FakeDataplane
 from vif_uswitch.dataplane.native import constant
 

@@ -22,10 +22,10 @@ import pytest
 from tests.unit.daemon import vhost_peer as wire
 from tests.unit.daemon.fabric_rig import Rig, run, until
 from tests.unit.daemon.vhost_peer import Peer
-from vif_uswitch.daemon import vhost_msg as msg
 from vif_uswitch.daemon.fabric import Fabric
 from vif_uswitch.daemon.model import Link
-from vif_uswitch.daemon.vhost_msg import Request
+from vif_uswitch.daemon.vhost import msg
+from vif_uswitch.daemon.vhost.msg import Request
 
 
 @contextlib.contextmanager

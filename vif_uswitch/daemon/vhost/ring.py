@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from vif_uswitch.daemon import vhost_msg as msg
-from vif_uswitch.daemon.vhost_fds import Fds, check_memory
+from vif_uswitch.daemon.escrow import RingRecord
+from vif_uswitch.daemon.vhost import msg
+from vif_uswitch.daemon.vhost.fds import Fds, check_memory
 from vif_uswitch.dataplane.base import MemRegion
-from vif_uswitch.dataplane.escrow import RingRecord
 
 EVENTFDS = ("kick", "call", "err")
 

@@ -16,20 +16,13 @@ from dataclasses import replace
 from typing import Any
 
 from vif_uswitch.client import Client
-from vif_uswitch.daemon.model import (
-    DataplaneLive,
-    FdbEntry,
-    Link,
-    PortConfig,
-    PortLive,
-    QueueCounters,
-    WorkerLive,
-)
+from vif_uswitch.daemon.control.server import ControlServer, Limits
+from vif_uswitch.daemon.control.service import Service
+from vif_uswitch.daemon.model import FdbEntry, Link, PortConfig, PortLive
 from vif_uswitch.daemon.ports import PortDefaults
 from vif_uswitch.daemon.reconcile import Reconciler
-from vif_uswitch.daemon.server import ControlServer, Limits
-from vif_uswitch.daemon.service import Service
 from vif_uswitch.daemon.state import StateStore
+from vif_uswitch.dataplane.live import DataplaneLive, QueueCounters, WorkerLive
 
 DEFAULTS = PortDefaults(flood_rate=1000, flood_burst=100, fdb_quota=256, mtu=1500)
 
@@ -131,9 +124,7 @@ class Control:
             self.rec = self.reconciler()
             await self.rec.replay()
             service = Service(self.rec, poll_us=50)
-            self.server = ControlServer(
-                self.path, self.call or service.call, self.gid, self.limits
-            )
+            self.server = ControlServer(self.path, self.call or service.call, self.gid, self.limits)
             await self.server.start()
             ready.set()
             await self.stopped.wait()

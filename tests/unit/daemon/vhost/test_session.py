@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.daemon import vhost_peer as wire
-from vif_uswitch.daemon import vhost_msg as msg
-from vif_uswitch.daemon import vhost_session, virtio
-from vif_uswitch.daemon.vhost_actions import (
+from vif_uswitch.daemon.vhost import features as virtio
+from vif_uswitch.daemon.vhost import msg
+from vif_uswitch.daemon.vhost import session as vhost_session
+from vif_uswitch.daemon.vhost.actions import (
     Action,
     EnableRing,
     Note,
@@ -26,9 +27,9 @@ from vif_uswitch.daemon.vhost_actions import (
     Steps,
     StopRing,
 )
-from vif_uswitch.daemon.vhost_fds import Fds
-from vif_uswitch.daemon.vhost_msg import Request, Violation
-from vif_uswitch.daemon.vhost_session import Session
+from vif_uswitch.daemon.vhost.fds import Fds
+from vif_uswitch.daemon.vhost.msg import Request, Violation
+from vif_uswitch.daemon.vhost.session import Session
 from vif_uswitch.dataplane import layout
 from vif_uswitch.dataplane.base import DataplaneRefused
 from vif_uswitch.dataplane.native import constant
@@ -304,9 +305,7 @@ def test_live_call_and_enable(driver: Driver, ram: int, event: int) -> None:
     assert driver.send(18, wire.vring(1, 2)) == 1
 
 
-def test_memory_grows_and_shrinks_under_running_rings(
-    driver: Driver, ram: int, event: int
-) -> None:
+def test_memory_grows_and_shrinks_under_running_rings(driver: Driver, ram: int, event: int) -> None:
     set_up(driver, ram, event)
     driver.actions.clear()
     extra = wire.one_region(wire.region(1 << 40, 4096, 1 << 40))

@@ -29,6 +29,7 @@ BITS = {
     "EVENT_IDX": 29,
     "PROTOCOL_FEATURES": 30,
     "VERSION_1": 32,
+    "IN_ORDER": 35,  # buffers are returned in the order they were taken, always (vhost/virtq.h)
 }
 
 OFFERED = sum(1 << bit for bit in BITS.values())

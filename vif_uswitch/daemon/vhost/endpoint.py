@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 
-from vif_uswitch.daemon.inotify import DirWatcher
+from vif_uswitch.daemon.vhost.inotify import DirWatcher
 from vif_uswitch.dataplane import unixpath
 from vif_uswitch.exceptions import Conflict, InvalidInput, Unavailable
 

@@ -3,7 +3,7 @@
 
 ``Session.handle()`` is a generator.  It yields what is to be done with the
 dataplane or the escrow, gets back what came of it, and returns the reply.
-``vhost_port.py`` is the shell that performs the actions; nothing here does
+``port.py`` is the shell that performs the actions; nothing here does
 I/O, except closing file descriptors that the session owns.
 
 The session's records are also the memory of what a new dataplane must be told
@@ -21,9 +21,19 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from vif_uswitch.daemon import vhost_msg as msg
-from vif_uswitch.daemon import virtio
-from vif_uswitch.daemon.vhost_actions import (
+from vif_uswitch.daemon.escrow import (
+    SLOT_MEMORY,
+    SLOT_RING,
+    SLOT_SESSION,
+    MemoryRecord,
+    Record,
+    RegionRecord,
+    RingRecord,
+    SessionRecord,
+)
+from vif_uswitch.daemon.vhost import features as virtio
+from vif_uswitch.daemon.vhost import msg
+from vif_uswitch.daemon.vhost.actions import (
     EnableRing,
     Note,
     Part,
@@ -36,20 +46,10 @@ from vif_uswitch.daemon.vhost_actions import (
     StopRing,
     Tolerable,
 )
-from vif_uswitch.daemon.vhost_fds import Fds, Unfit, check_eventfd
-from vif_uswitch.daemon.vhost_msg import Message, Request, Violation
-from vif_uswitch.daemon.vhost_ring import EVENTFDS, Ring, claim, close_regions, covers
+from vif_uswitch.daemon.vhost.fds import Fds, Unfit, check_eventfd
+from vif_uswitch.daemon.vhost.msg import Message, Request, Violation
+from vif_uswitch.daemon.vhost.ring import EVENTFDS, Ring, claim, close_regions, covers
 from vif_uswitch.dataplane.base import DataplaneRefused, MemRegion, RingSetup
-from vif_uswitch.dataplane.escrow import (
-    SLOT_MEMORY,
-    SLOT_RING,
-    SLOT_SESSION,
-    MemoryRecord,
-    Record,
-    RegionRecord,
-    RingRecord,
-    SessionRecord,
-)
 
 RINGS = 2  # one queue pair; more come with the MQ protocol feature
 QUEUE_PAIRS = RINGS // 2

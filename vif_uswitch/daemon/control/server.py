@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vif_uswitch.api import wire
-from vif_uswitch.daemon.peer import Peer, may_control, peer_of
+from vif_uswitch.daemon.control.peer import Peer, may_control, peer_of
 from vif_uswitch.exceptions import (
     Busy,
     Conflict,

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from vif_uswitch.daemon.inotify import DirWatcher
-from vif_uswitch.daemon.vhost_socket import Connector, Listener, check_path, peer_pid
+from vif_uswitch.daemon.vhost.endpoint import Connector, Listener, check_path, peer_pid
+from vif_uswitch.daemon.vhost.inotify import DirWatcher
 from vif_uswitch.exceptions import Conflict, InvalidInput, Unavailable
 
 

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the shared pages tell about a running dataplane: plain frozen values.
+
+``statepage.py`` makes them, the daemon and the API's answers read them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounters:
+    """Counters of all queues of a port in one direction, as read from its state page."""
+
+    frames: int = 0
+    bytes: int = 0
+    flooded: int = 0
+    gso: int = 0
+    csum_fixed: int = 0
+    gso_fixed: int = 0
+    bursts: int = 0
+    signals: int = 0
+    drops: dict[str, int] = field(default_factory=dict)  # reason -> frames, zero counts left out
+
+
+@dataclass(frozen=True, slots=True)
+class RingLive:
+    """One virtqueue: index 0 receives, 1 transmits (guest's view), and so on in pairs."""
+
+    index: int
+    active: bool
+    enabled: bool
+    size: int
+    last_avail: int
+    used_idx: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLive:
+    index: int
+    tid: int
+    cpu: int  # -1: not pinned
+    queues: int
+    passes: int
+    busy_passes: int
+    cycles: int
+    busy_cycles: int
+    frames: int
+    sleeps: int
+    wakeups: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneLive:
+    """The dataplane process: ``pid`` is 0 while there is none."""
+
+    pid: int = 0
+    starts: int = 0  # how often this uswitchd had to start one
+    adopted: bool = False  # the present one was running before this uswitchd
+    tsc_khz: int = 0
+    fdb_entries: int = 0
+    fdb_capacity: int = 0
+    fdb_moves: int = 0
+    fdb_evicted: int = 0
+    fdb_refused: int = 0
+    workers: tuple[WorkerLive, ...] = ()
