@@ -46,6 +46,8 @@ def checks() -> list[Check]:
               ("make", "-C", "dataplane", JOBS, "lint")),
         Check("docs", "docs", "Sphinx: pages for operators, warnings are errors",
               tool("sphinx-build", *docs, "doc/source", "doc/build/html")),
+        Check("c", "c-check", "C unit tests as shipped, with the real system call filter",
+              ("make", "-C", "dataplane", JOBS, "check")),
         Check("c", "c-asan", "C unit tests under ASan and UBSan",
               ("make", "-C", "dataplane", JOBS, "check-asan")),
         Check("c", "c-tsan", "C thread tests under TSan",
