@@ -84,6 +84,11 @@ class Cache:
                 self._build(target, build)
         return target
 
+    def keep_newest(self, kind: str, count: int) -> None:
+        """Forget all but the newest entries of a kind."""
+        for old in self.entries(kind)[count:]:
+            self.drop(kind, old.name)
+
     def drop(self, kind: str, key: str) -> None:
         """Forget an entry that turned out to be unusable."""
         with self._locked(kind):

@@ -80,9 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     report = Report()
     try:
         if options.stop:
-            Kept.load().stop()
-            report.line("stopped")
-            return 0
+            return _stop(report)
         return run(report, keep=options.keep, boot=options.boot)
     except TestbedError as error:
         report.line(f"\nThe demo could not go on: {error}")
@@ -90,6 +88,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         report.line("\ninterrupted; everything is stopped")
         return 130
+
+
+def _stop(report: Report) -> int:
+    try:
+        Kept.load().stop()
+        report.line("stopped")
+    except TestbedError as error:
+        report.line(f"nothing to stop: {error}")
+    return 0
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -188,7 +195,7 @@ def _measure(report: Report, switch: Switch, guests: list[Guest]) -> Measured:
     for (guest, other), server in zip(ways, reversed(guests), strict=True):
         title = f"TCP {guest.name} to {other.name}"
         with report.stage(title) as stage:
-            stage.note(f"{TCP_SECONDS} s")
+            stage.note(f"iperf3 for {TCP_SECONDS} s")
             flow = streams[title] = traffic.stream(guest, server, other.ip, TCP_SECONDS)
             stage.result = f"{flow.bits_per_second / 1e6:.0f} Mbit/s"
     counters.append(verdict.settled(switch, guests))

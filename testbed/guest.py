@@ -29,6 +29,11 @@ RUN_SECONDS = 60.0
 PLUG_SECONDS = 60.0
 
 
+def parse_size(text: str) -> int:
+    """ "192M" in bytes."""
+    return int(text[:-1]) << {"K": 10, "M": 20, "G": 30}[text[-1]]
+
+
 class Guest:
     """A virtual machine of the test bed."""
 
@@ -203,6 +208,15 @@ class Guest:
         self.qmp.wait_event("DEVICE_DELETED", PLUG_SECONDS)
         self.qmp.command("netdev_del", id=f"net{slot}")  # takes its chardev with it
         del self.nics[slot]
+
+    def add_memory(self, size: str) -> None:
+        """Hot-plug a memory module, a second memfd for the backend, and let the kernel use it."""
+        self.qmp.command("object-add", qom_type="memory-backend-memfd", id="more",
+                         size=parse_size(size), share=True)
+        self.qmp.command("device_add", driver="pc-dimm", id="dimm", memdev="more")
+        self.must("for i in $(seq 100); do for s in /sys/devices/system/memory/memory*/state; do "
+                  "grep -q offline $s && echo online_kernel > $s && found=1; done; "
+                  "[ \"$found\" ] && exit 0; sleep 0.1; done; exit 1")
 
     def _forget(self, slot: int) -> None:
         for command, name in (("netdev_del", f"net{slot}"), ("chardev-remove", f"char{slot}")):

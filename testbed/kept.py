@@ -18,7 +18,7 @@ from pathlib import Path
 
 from testbed import TestbedError
 from testbed.cache import Cache
-from testbed.process import start_time
+from testbed.process import children, start_time
 
 GONE_SECONDS = 10.0
 
@@ -45,7 +45,7 @@ class Kept:
         kept = cls(Path(data["directory"]),
                    {int(pid): when for pid, when in data["processes"].items()})
         if not kept.running():
-            raise TestbedError("the demo that was left running is gone")
+            raise TestbedError("the demo that was left running has ended")
         return kept
 
     @classmethod
@@ -64,7 +64,9 @@ class Kept:
 
     def stop(self) -> None:
         """End everything and remove the run directory."""
-        for pid in self.running():
+        pids = self.running()
+        # A dataplane that replaced the first one is in no note, but is uswitchd's child.
+        for pid in [*pids, *(child for parent in pids for child in children(parent))]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + GONE_SECONDS

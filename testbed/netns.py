@@ -91,6 +91,11 @@ class Namespace:
                 extra = ("nodad",) if ":" in address else ()
                 _ip(*inside, "address", "add", address, "dev", tap.ifname, *extra)
 
+    def release(self, tap: Tap) -> None:
+        """Give a TAP device back to the host."""
+        _ip("-n", self.name, "link", "set", tap.ifname, "netns", str(os.getpid()))
+        tap.namespace = None
+
     def run(self, command: Sequence[str], timeout: float = 60) -> Result:
         """Run a program of the host in here."""
         done = subprocess.run(["ip", "netns", "exec", self.name, *command], capture_output=True,

@@ -92,8 +92,8 @@ class Machine:
         ports = [word for slot in range(SLOTS)
                  for word in ("-device", f"pcie-root-port,id=port{slot},chassis={slot + 1}")]
         return [*self.accel.arguments, "-M", "q35,memory-backend=mem", "-object", backing,
-                "-m", self.memory, "-smp", str(self.cpus), "-nodefaults", "-no-user-config",
-                "-display", "none", *ports]
+                "-m", f"{self.memory},slots=2,maxmem=1G", "-smp", str(self.cpus),
+                "-nodefaults", "-no-user-config", "-display", "none", *ports]
 
     def kernel_line(self, name: str, network: Network | None) -> str:
         """The kernel's command line; network settings there survive a reboot."""

@@ -21,6 +21,7 @@ from testbed.qemu import Machine
 
 KIND = "snapshot"
 SAVE_SECONDS = 60.0
+KEPT = 4  # a state has the size of the guest's used memory, and each change makes another
 
 
 def key(machine: Machine) -> str:
@@ -37,6 +38,8 @@ def get(cache: Cache, machine: Machine, progress: Callable[[str], None]) -> Path
         progress("booting a guest once, to keep its state for later runs")
         _save(machine, work / "state")
 
+    if not cache.entry(KIND, key(machine)).is_dir():
+        cache.keep_newest(KIND, KEPT - 1)
     return cache.get(KIND, key(machine), make) / "state"
 
 
