@@ -134,7 +134,7 @@ def version() -> str:
         raise TestbedError(f"{PROGRAM} --version says nothing understandable")
     if (int(found[1]), int(found[2])) < MINIMUM:
         raise TestbedError(
-            f"QEMU {found[1]}.{found[2]} is too old for the test bed: Debian 12's own crashes when "
-            "an emulated guest's NIC comes up on vhost-user; install it from bookworm-backports"
+            f"QEMU {found[1]}.{found[2]} is too old for this test bed: install "
+            f"{MINIMUM[0]}.{MINIMUM[1]} or newer from bookworm-backports (make setup does it)"
         )
     return found[0]

@@ -64,8 +64,9 @@ def _explain(ifname: str, error: OSError) -> USwitchError:
         return Busy(what, ifname, "another process uses it", "stop that process")
     if error.errno == errno.EINVAL:
         return InvalidInput(
-            what, ifname, "it is no TAP device, or was made with other flags", _advice(ifname)
-        )
+            what, ifname, "it is no TAP device, or was made with other flags",
+            f"delete it or take another name, and {_advice(ifname)}",
+        )  # fmt: skip
     return Unavailable(what, ifname, error.strerror or "", "")
 
 
