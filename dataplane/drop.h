@@ -46,7 +46,7 @@
 
 #define BREAK_REASONS(X)                                                       \
     X(none, "healthy")                                                         \
-    X(avail_index, "the avail index is further ahead than the ring is long")   \
+    X(avail_index, "the avail index went back, or ahead by more than the ring is long") \
     X(avail_head, "the avail ring names a descriptor outside the ring")        \
     X(ring_memory, "a ring lies outside guest memory")                         \
     X(memory_gone, "guest memory was truncated or became unreadable")          \

@@ -22,7 +22,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/guard.h"
 #include "base/log.h"
 #include "include/uswitch.h"
 #include "link.h"
@@ -259,9 +258,6 @@ static int run(const struct options *o)
     stop_fd = take_signals();
     if (stop_fd < 0)
         return fail("signals", stop_fd);
-    rc = guard_install();
-    if (rc < 0)
-        return fail("the guard of guest memory", rc);
     rc = o->sandbox ? sandbox_prepare() : 0;
     if (rc < 0)
         return fail("the sandbox", rc);

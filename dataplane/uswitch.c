@@ -241,7 +241,8 @@ static int check_ring(const struct us_vhost_ring *ring)
  * A queue is polled from the start of its ring to its stop: most guests use
  * one of the queues they could have, and an idle one costs every turn.  The
  * ring runs before a worker knows it and as long as one does, so that what
- * start and stop set up is nobody else's meanwhile.
+ * start and stop set up is nobody else's meanwhile.  A broken port is mended
+ * when nothing can fail any more.
  */
 int uswitch_ring_start(struct uswitch *us, const struct us_vhost_ring *ring, int kick_fd, int call_fd)
 {
@@ -260,8 +261,13 @@ int uswitch_ring_start(struct uswitch *us, const struct us_vhost_ring *ring, int
         (void)vhost_port_ring_stop(p, ring->ring);
         return rc;
     }
-    /* The driver has mended the port; if it breaks again, that is news. */
+    /* If the port breaks from now on, that is news. */
     us->told[p->id] = false;
+    if (ring->resume)
+        nudge_arm(&us->nudge, WORKER_NUDGE_NS);
+    vhost_port_ring_run(p, ring->ring, ring->resume);
+    nudge_disarm(&us->nudge);
+    wake_ring(p, ring->ring);
     return 0;
 }
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/guard.h"
 #include "base/rcu.h"
 #include "fdb.h"
 #include "state_page.h"
@@ -58,6 +59,19 @@ static int make_workers(struct uswitch *us, const struct us_config *config)
     return 0;
 }
 
+/*
+ * What peers can do to a process that shares memory and eventfds with them ends in a signal: SIGBUS when
+ * memory goes, the nudge when a write blocks.  Here, so that no user of the library can forget it.
+ */
+static int take_signals(struct uswitch *us)
+{
+    int rc = guard_install();
+
+    if (rc == 0)
+        rc = nudge_install();
+    return rc < 0 ? rc : nudge_create(&us->nudge);
+}
+
 int uswitch_create(const struct us_config *config, struct uswitch **out)
 {
     /* Without threads there is still one worker, the caller of uswitch_poll(). */
@@ -80,7 +94,7 @@ int uswitch_create(const struct us_config *config, struct uswitch **out)
         goto fail;
     us->page->tsc_khz = clock_khz();
     us->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    rc = us->news_fd < 0 ? -errno : 0;
+    rc = us->news_fd < 0 ? -errno : take_signals(us);
     if (rc == 0)
         rc = switch_core_init(&us->core, &effective, us->page);
     if (rc == 0)
@@ -111,6 +125,7 @@ void uswitch_destroy(struct uswitch *us)
         worker_destroy(us->worker[i]);
     switch_core_fini(&us->core);
     switch_page_unmap(us->page);
+    nudge_destroy(&us->nudge);
     if (us->news_fd >= 0)
         close(us->news_fd);
     if (us->page_fd >= 0)

@@ -8,6 +8,7 @@
 #ifndef USWITCH_PRIV_H
 #define USWITCH_PRIV_H
 
+#include "base/nudge.h"
 #include "switch.h"
 #include "worker.h"
 
@@ -20,6 +21,7 @@
  * @n_workers: workers, at least 1
  * @threaded: they have threads; without, uswitch_poll() is the only worker's
  * @worker: the workers (owned)
+ * @nudge: timer of the control thread, which is the one that made the switch
  * @n_ports: ports
  * @scan: port id at which uswitch_event_next() goes on
  * @told: the port's present break has been reported
@@ -32,6 +34,7 @@ struct uswitch {
     uint32_t n_workers;
     bool threaded;
     struct worker *worker[US_WORKERS_MAX];
+    struct nudge nudge;
     uint32_t n_ports;
     uint32_t scan;
     bool told[US_PORTS_MAX];

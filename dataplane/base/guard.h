@@ -28,7 +28,7 @@
  */
 typedef void guard_hook(void *arg, const void *addr);
 
-/* Process start (and tests): take over SIGBUS. Legal to repeat. Return: 0 or -errno. */
+/* With each switch, before any memory is guarded: take over SIGBUS. Legal to repeat. Return: 0 or -errno. */
 int guard_install(void);
 
 /**

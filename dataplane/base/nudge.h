@@ -10,6 +10,9 @@
  * because a signal that arrives just before the call is entered interrupts
  * nothing; the next one does.
  *
+ * Workers have one that ticks while they are awake, the control thread has one
+ * for the moments in which it writes to a peer's fd (uswitch.c).
+ *
  * Everything except nudge_install() is called by the thread concerned.
  */
 #ifndef USWITCH_NUDGE_H

@@ -311,18 +311,20 @@ int vhost_port_ring_start(struct port *p, const struct us_vhost_ring *ring, int 
     rc = virtq_is_tx(vq) ? keep_fd(kick_fd, &vq->kick_fd) : 0;
     if (!rc)
         rc = virtq_start(vq, vp->mem, &setup);
-    if (!rc) {
-        mend(vp); /* before the worker is woken: it does not look at a broken port */
+    if (!rc)
         rc = open_ring(vp, vq);
-    }
     if (rc) {
         virtq_stop(vq);
         virtq_fini(vq);
-        return rc;
     }
-    if (ring->resume)
-        virtq_signal_resumed(vq);
-    return 0;
+    return rc;
+}
+
+void vhost_port_ring_run(struct port *p, uint32_t ring, bool resumed)
+{
+    mend(vhost_of(p));
+    if (resumed)
+        virtq_signal_resumed(&vhost_of(p)->ring[ring]);
 }
 
 int vhost_port_ring_stop(struct port *p, uint32_t ring)

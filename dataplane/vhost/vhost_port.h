@@ -41,8 +41,8 @@ int vhost_port_create(const struct us_port_add *add, struct us_state_page *state
 int vhost_port_set_mem(struct port *p, const struct us_vhost_mem *mem, const int *fds);
 
 /**
- * vhost_port_ring_start() - check a ring and let it run
- * @p: port; if it is broken it is mended, unless its memory is gone
+ * vhost_port_ring_start() - check a ring and set it up; vhost_port_ring_run() follows
+ * @p: port; if it is broken it stays so
  * @ring: nothing in it is trusted
  * @kick_fd: TX rings: watched by the queue's worker, never read; -1: the worker has to poll (RXQ_POLLED)
  * @call_fd: written when the guest wants to hear; -1: never
@@ -51,6 +51,18 @@ int vhost_port_set_mem(struct port *p, const struct us_vhost_mem *mem, const int
  * -EPERM (the kick fd cannot be waited for), -ENOMEM, -EMFILE.
  */
 int vhost_port_ring_start(struct port *p, const struct us_vhost_ring *ring, int kick_fd, int call_fd);
+
+/**
+ * vhost_port_ring_run() - the last step of a ring's start: what may fail has not, the port is mended
+ * @p: port; unless its memory is gone it moves frames from now on
+ * @ring: a ring that was started
+ * @resumed: it is taken over from a dead process, so the guest is signalled once
+ *
+ * The worker of the ring's queue must be woken afterwards: it does not look at a broken port.  The signal is a
+ * write to the guest's call fd, so the calling thread needs its nudge (base/nudge.h); a write that blocks breaks
+ * the port.
+ */
+void vhost_port_ring_run(struct port *p, uint32_t ring, bool resumed);
 
 /* When it returns no worker touches the ring. Return: next avail index (also of a stopped ring) or -EINVAL. */
 int vhost_port_ring_stop(struct port *p, uint32_t ring);

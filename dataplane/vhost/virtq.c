@@ -8,7 +8,6 @@
 #include "vhost/virtq.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -174,30 +173,34 @@ struct virtq_map *virtq_remap(struct virtq *vq, struct virtq_map *map)
     return old;
 }
 
-void virtq_signal(struct virtq *vq)
+/*
+ * EAGAIN: the counter is at its maximum, so the guest is notified already.  EINTR: the write slept, because
+ * the peer made the eventfd blocking, and the thread's nudge ended that.
+ */
+static void write_call(struct virtq *vq, int fd)
 {
-    const int fd = atomic_load_explicit(&vq->call_fd, memory_order_relaxed);
     const uint64_t one = 1;
 
-    if (fd < 0)
-        return;
-    vq->count->signals++;
-    /*
-     * EAGAIN: the counter is at its maximum, so the guest is notified already.  EINTR: the write slept,
-     * because the peer made the eventfd blocking, and the worker's timer ended that.
-     */
     if (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
         port_break(vq->port, vq->index, BREAK_call_stuck, one);
 }
 
-void virtq_signal_resumed(const struct virtq *vq)
+void virtq_signal(struct virtq *vq)
 {
-    struct pollfd call = { .fd = atomic_load_explicit(&vq->call_fd, memory_order_relaxed), .events = POLLOUT };
-    const uint64_t one = 1;
+    const int fd = atomic_load_explicit(&vq->call_fd, memory_order_relaxed);
 
-    /* No timer ends a write that blocks here; a counter that is full has nothing to be added to anyway. */
-    if (call.fd >= 0 && poll(&call, 1, 0) == 1 && (call.revents & POLLOUT))
-        (void)!write(call.fd, &one, sizeof(one));
+    if (fd < 0)
+        return;
+    vq->count->signals++;
+    write_call(vq, fd);
+}
+
+void virtq_signal_resumed(struct virtq *vq)
+{
+    const int fd = atomic_load_explicit(&vq->call_fd, memory_order_relaxed);
+
+    if (fd >= 0)
+        write_call(vq, fd);
 }
 
 bool split_arm(struct virtq *vq)

@@ -16,6 +16,15 @@
  * makes a ring's used index its whole recovery state (last_avail is derived
  * from it), and no record of what is in flight has to outlive the process.
  *
+ * Who may touch what.  A worker looks at enabled and map first, and at the
+ * fields that are its own only if map is not NULL, with two exceptions: the
+ * lock, and n_taken, which is 0 outside a turn.  From virtq_stop()'s grace
+ * period to the publication in virtq_start() they belong to the control
+ * thread, which sets the positions and reads them.  A TX ring has a worker
+ * only while its queue is handed out (worker_add_queue() to
+ * worker_del_queue()), and uswitch.c hands it out later and takes it back
+ * earlier than that; an RX ring is anybody's who delivers.
+ *
  * Directions: the guest's transmit rings (odd numbers) are read by rx_burst,
  * the guest's receive rings (even) are filled by tx_burst.
  *
@@ -70,7 +79,7 @@ struct virtq {
     struct us_ring_state *state;            /* this ring's part of the state page */
     struct us_queue_counters *count;        /* its queue's counters: in[] for TX rings, out[] for RX */
 
-    /* one worker at a time: the queue's worker (TX ring), or who holds the lock (RX ring) */
+    /* while map is published, one worker at a time: the queue's (TX ring), or who holds the lock (RX ring) */
     struct spin lock __attribute__((aligned(64)));
     bool armed;                             /* TX ring: the guest was asked to kick */
     uint16_t last_avail;                    /* next avail entry to take */
@@ -157,8 +166,11 @@ struct virtq_map *virtq_remap(struct virtq *vq, struct virtq_map *map);
  */
 void virtq_signal(struct virtq *vq);
 
-/* Control thread: the same for a ring taken over from a dead process, whose last signal may have been lost. */
-void virtq_signal_resumed(const struct virtq *vq);
+/*
+ * The same for a ring taken over from a dead process, whose last signal may have been lost; not counted.
+ * Control thread, under its nudge (base/nudge.h).
+ */
+void virtq_signal_resumed(struct virtq *vq);
 
 /* OFFLOAD_* bits of a direction. */
 uint32_t virtq_offloads(uint64_t features, bool tx_ring);

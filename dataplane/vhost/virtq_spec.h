@@ -28,6 +28,7 @@
 #define VIRTIO_F_VERSION_1 32
 #define VIRTIO_F_ACCESS_PLATFORM 33
 #define VIRTIO_F_RING_PACKED 34
+#define VIRTIO_F_IN_ORDER 35        /* accepted, and no more: every ring is served in order anyway */
 
 #define VIRTIO_BIT(f) (1ULL << (f))
 

@@ -62,17 +62,21 @@ static inline le16 *split_avail_event(const struct virtq *vq, const struct virtq
  * @map: its map
  * @want: do not look at the guest's index while this many are known
  *
+ * The index never goes back (2.7.6.1: what was made available stays so); who takes a buffer back could
+ * otherwise make us count further than there are entries.
+ *
  * Return: 0 .. ring size; 0 also when the claimed index breaks the port.
  */
 static inline unsigned split_avail(struct virtq *vq, const struct virtq_map *map, unsigned want)
 {
-    uint16_t n = (uint16_t)(vq->avail_idx - vq->last_avail);
+    const uint16_t known = (uint16_t)(vq->avail_idx - vq->last_avail);
+    uint16_t n = known;
 
     if (n < want) {
         const uint16_t claimed_idx = guest_load16_acquire(&map->avail->idx); /* [A] */
 
         n = (uint16_t)(claimed_idx - vq->last_avail);
-        if (__builtin_expect(n > vq->mask + 1u, 0)) {
+        if (__builtin_expect(n < known || n > vq->mask + 1u, 0)) {
             port_break(vq->port, vq->index, BREAK_avail_index, claimed_idx);
             return 0;
         }

@@ -69,7 +69,7 @@ static inline bool split_more_avail(struct put *t)
     const unsigned n = split_avail(t->vq, t->map, UINT16_MAX + 1u);
 
     if (n <= t->avail)
-        return false; /* none, or an index that went back or broke the port */
+        return false; /* none, or the index broke the port */
     t->avail = n;
     return true;
 }

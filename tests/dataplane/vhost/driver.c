@@ -33,16 +33,28 @@ void *drv_ptr(const struct driver *d, uint64_t gpa)
     return d->ram + off + (off < DRV_SIZE0 ? 0 : DRV_GAP);
 }
 
+/* Of len bytes at gpa, those before the border. */
+static size_t to_border(uint64_t gpa, size_t len)
+{
+    return gpa < DRV_BORDER && len > DRV_BORDER - gpa ? DRV_BORDER - gpa : len;
+}
+
 void drv_write(const struct driver *d, uint64_t gpa, const void *src, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        *(uint8_t *)drv_ptr(d, gpa + i) = ((const uint8_t *)src)[i];
+    const size_t first = to_border(gpa, len);
+
+    memcpy(drv_ptr(d, gpa), src, first);
+    if (first < len)
+        memcpy(drv_ptr(d, gpa + first), (const uint8_t *)src + first, len - first);
 }
 
 void drv_read(const struct driver *d, uint64_t gpa, void *dst, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        ((uint8_t *)dst)[i] = *(uint8_t *)drv_ptr(d, gpa + i);
+    const size_t first = to_border(gpa, len);
+
+    memcpy(dst, drv_ptr(d, gpa), first);
+    if (first < len)
+        memcpy((uint8_t *)dst + first, drv_ptr(d, gpa + first), len - first);
 }
 
 static uint64_t ring_gpa(uint32_t index)
@@ -78,8 +90,11 @@ struct us_vhost_ring drv_ring_request(const struct driver *d, const struct drv_r
 static int start_ring(struct driver *d, struct drv_ring *r)
 {
     const struct us_vhost_ring request = drv_ring_request(d, r);
+    const int rc = vhost_port_ring_start(d->port, &request, r->kick, r->call);
 
-    return vhost_port_ring_start(d->port, &request, r->kick, r->call);
+    if (rc == 0)
+        vhost_port_ring_run(d->port, request.ring, false);
+    return rc;
 }
 
 static void create(struct driver *d, uint64_t features, uint32_t size, bool shared)

@@ -198,6 +198,46 @@ TEST(mergeable_buffers)
     drv_destroy(&d);
 }
 
+/*
+ * A burst looks as many chains ahead as it has frames.  A frame that takes more of them, up to the last there
+ * is, leaves nothing that was looked at: what an earlier burst left on the stack must not be taken for it.
+ */
+TEST(a_frame_may_use_up_more_than_was_looked_at)
+{
+    struct frame *list[BURST_MAX];
+
+    drv_create(&d, F_V1 | F_MRG, 256);
+    for (uint32_t i = 0; i < BURST_MAX; i++) {
+        drv_frame(&frame[i], 60, i);
+        list[i] = &frame[i].f;
+    }
+    for (uint32_t chains = 4; chains <= 80; chains += 19) {
+        CHECK_EQ(drv_restart(&d, F_V1 | F_MRG, 256), 0);
+        offer_buffers(BURST_MAX, 2000); /* stale slots: long buffers */
+        CHECK_EQ(d.port->ops->tx_burst(d.port, list, BURST_MAX), BURST_MAX);
+        for (uint32_t i = 0; i < BURST_MAX; i++) {
+            CHECK(used_is(i, 72));
+            buffer(DRV_BUF + i * 4096, 4096);
+        }
+        for (uint16_t i = 0; i < chains; i++) {
+            buffer(DRV_BUF + (128 + i) * 4096u, 4096);
+            drv_desc(&d.rx, (uint16_t)(128 + i), DRV_BUF + (128 + i) * 4096u, 100, D_WRITE, 0);
+            drv_offer(&d.rx, (uint16_t)(128 + i));
+        }
+        drv_publish(&d.rx);
+        drv_frame(&frame[0], chains * 100 - 12, 1);
+        CHECK_EQ(d.port->ops->tx_burst(d.port, list, 3), 1);
+        for (uint32_t i = 0; i < chains; i++)
+            CHECK(used_is(128 + i, 100));
+        for (uint32_t i = 0; i < BURST_MAX; i++)
+            CHECK(canaries(DRV_BUF + i * 4096, 4096));
+        CHECK_EQ(d.state->ring[0].last_avail, BURST_MAX + chains);
+        drv_frame(&frame[0], 60, 0);
+    }
+    CHECK_EQ(drv_drops_out(&d, DROP_ring_full), 2 * 5);
+    drv_destroy(&d);
+}
+
 TEST(mergeable_ring_full_takes_nothing)
 {
     drv_create(&d, F_V1 | F_MRG, 16);
@@ -310,6 +350,7 @@ MAIN
     RUN(data_valid_only_for_those_who_know_it);
     RUN(burst_is_published_once);
     RUN(mergeable_buffers);
+    RUN(a_frame_may_use_up_more_than_was_looked_at);
     RUN(mergeable_ring_full_takes_nothing);
     RUN(small_buffers_stay_for_the_next_frame);
     RUN(chains_of_any_shape);
