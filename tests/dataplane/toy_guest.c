@@ -140,6 +140,12 @@ int toy_guest_plug(const struct toy_guest *g, struct uswitch *us, uint32_t port_
     return rc;
 }
 
+void toy_guest_reset(struct toy_guest *g, uint32_t ring)
+{
+    memset(g->ram + desc_at(ring), 0, desc_at(1) - desc_at(0));
+    g->avail[ring] = g->seen[ring] = 0;
+}
+
 static uint16_t used_index(const struct toy_guest *g, uint32_t ring)
 {
     return __atomic_load_n(u16_at(g, used_at(ring) + 2), __ATOMIC_ACQUIRE);

@@ -46,6 +46,9 @@ struct us_vhost_ring toy_guest_ring(uint32_t port_id, uint32_t ring);
 /* All of it on a switch in this process, with the port in one segment, untagged. Returns 0 or the first -errno. */
 int toy_guest_plug(const struct toy_guest *g, struct uswitch *us, uint32_t port_id, uint16_t segment);
 
+/* Clears a ring that is stopped, as a driver does before it starts it anew. */
+void toy_guest_reset(struct toy_guest *g, uint32_t ring);
+
 /* Sends a frame; false if the ring is full. */
 bool toy_guest_send(struct toy_guest *g, const void *frame, uint32_t len);
 

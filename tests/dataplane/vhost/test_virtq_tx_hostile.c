@@ -193,6 +193,31 @@ TEST(g6_indexes_that_lie)
     drv_destroy(&d);
 }
 
+/* 2.7.6.1: what was made available stays available; counting on would take buffers that nobody offered. */
+TEST(g6_index_that_goes_back)
+{
+    struct frame *list[BURST_MAX];
+
+    for (uint32_t i = 0; i < BURST_MAX; i++) {
+        drv_frame(&frame[i], 100, i);
+        list[i] = &frame[i].f;
+    }
+    for (uint16_t back = 1; back < 9; back++) {
+        drv_create(&d, F_V1, 16);
+        for (uint16_t i = 0; i < 10; i++)
+            drv_desc(&d.rx, i, DRV_BUF, 2000, D_WRITE, 0), drv_offer(&d.rx, i);
+        drv_publish(&d.rx);
+        CHECK_EQ(drv_tx(&d, &frame[0]), 1);
+        d.rx.avail_idx = (uint16_t)(10 - back);
+        drv_publish(&d.rx);
+        CHECK_EQ(d.port->ops->tx_burst(d.port, list, BURST_MAX), 0);
+        CHECK_EQ(d.state->broken, BREAK_avail_index);
+        CHECK_EQ(d.state->broken_ring, 0);
+        CHECK_EQ(d.state->broken_detail, 10 - back);
+        drv_destroy(&d);
+    }
+}
+
 TEST(g9_same_head_for_every_buffer)
 {
     uint32_t id, len, n = 0;
@@ -296,6 +321,7 @@ MAIN
     RUN(g5_indirect_tables);
     RUN(bad_chain_in_the_middle_of_a_merge);
     RUN(g6_indexes_that_lie);
+    RUN(g6_index_that_goes_back);
     RUN(g9_same_head_for_every_buffer);
     RUN(r3_endless_work_is_not_done);
     RUN(r3_a_ring_too_small_is_tried_once_a_burst);
