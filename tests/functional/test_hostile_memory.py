@@ -29,6 +29,18 @@ BROADCAST = b"\xff" * 6
 RAM = 8 << 20
 
 
+def disk_file() -> int:
+    """An unlinked file that is not on tmpfs, as /tmp and even /var/tmp may be."""
+    for directory in ("/var/tmp", str(Path(__file__).parent)):
+        shown = subprocess.run(["stat", "-f", "-c", "%T", directory], check=True,
+                               capture_output=True, text=True, timeout=10)  # fmt: skip
+        if shown.stdout.strip() != "tmpfs" and os.access(directory, os.W_OK):
+            fd, path = tempfile.mkstemp(dir=directory)
+            os.unlink(path)
+            return fd
+    pytest.skip("no directory here that is not on tmpfs")
+
+
 @contextlib.contextmanager
 def descriptors(kind: str) -> Iterator[int]:
     """An fd of a kind that has no business being a notifier or memory."""
@@ -48,8 +60,7 @@ def descriptors(kind: str) -> Iterator[int]:
             stack.callback(a.close)
             w = b.detach()
         elif kind == "file":
-            w, path = tempfile.mkstemp()
-            os.unlink(path)
+            w = disk_file()
         elif kind == "tty":
             master, w = os.openpty()
             stack.callback(os.close, master)
