@@ -67,7 +67,11 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
         _ip("netns", "add", name)
-        _ip("-n", name, "link", "set", "lo", "up")
+        try:
+            _ip("-n", name, "link", "set", "lo", "up")
+        except TestbedError:
+            self.close()
+            raise
 
     def __enter__(self) -> Namespace:
         return self

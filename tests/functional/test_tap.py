@@ -8,6 +8,7 @@ opens it.  Once it does, the device moves into the namespace.
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import tempfile
 import time
@@ -40,7 +41,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def host() -> Iterator[Namespace]:
-    with Namespace(f"uswitch-test-{next(_numbers)}") as namespace:
+    with Namespace(f"uswitch-{os.getpid()}-{next(_numbers)}") as namespace:
         yield namespace
 
 
