@@ -52,7 +52,7 @@ def tcg(reason: str) -> Acceleration:
 
 def choose(cache: Cache, vmlinux: Path, initramfs: Path) -> Acceleration:
     """The verdict for this host, user and boot."""
-    who = unprivileged.identity()
+    who = unprivileged.guest_identity()
     if not unprivileged.readable(Path("/dev/kvm"), who, "-w"):
         return tcg(f"user {who.name} may not open /dev/kvm")
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

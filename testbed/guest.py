@@ -105,7 +105,7 @@ class Guest:
             self._path(kind).unlink(missing_ok=True)
         self._seen = 0
         self.nics = dict(enumerate(nics))
-        who = unprivileged.identity()
+        who = unprivileged.guest_identity()
         command = command_line(self.machine, self.name, self.directory, self.network, list(nics),
                                incoming)
         unprivileged.require_readable(self.machine.vmlinux, who)

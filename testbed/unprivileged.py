@@ -12,7 +12,7 @@ import os
 import pwd
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from testbed import TestbedError
@@ -47,6 +47,21 @@ def identity() -> Identity:
         groups = tuple(g for g in os.getgrouplist(name, entry.pw_gid) if g != entry.pw_gid)
         return Identity(name, entry.pw_uid, entry.pw_gid, groups, True)
     raise TestbedError("neither a user 'uswitch' nor 'nobody' exists to run as")
+
+
+def guest_identity() -> Identity:
+    """Who QEMU runs as: the same user and, where root may say so, the group that owns /dev/kvm.
+
+    It is what a distribution does for its own virtual machines.  The daemons do not get it.
+    """
+    who = identity()
+    try:
+        device = os.stat("/dev/kvm")
+    except OSError:
+        return who
+    if not who.switch or device.st_gid == 0 or device.st_mode & 0o060 != 0o060:
+        return who
+    return replace(who, groups=(*who.groups, device.st_gid))
 
 
 def argv(command: Sequence[str | Path], who: Identity, *, outlive: bool = False) -> list[str]:
