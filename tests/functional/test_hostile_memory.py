@@ -213,6 +213,30 @@ def test_f3_saturated_call_fd(lab: Lab, witnesses: Witnesses) -> None:
     fcntl.fcntl(call, fcntl.F_SETFL, os.O_NONBLOCK)
 
 
+def test_f3_err_fd_that_blocks(lab: Lab, witnesses: Witnesses) -> None:
+    """A full, blocking err eventfd: uswitchd goes on answering, again and again."""
+    liar = lab.guest("f3")
+    for _ in range(3):
+        ring = liar.front.rings[TX]
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_write(ring.err_fd, 2**64 - 2)
+        fcntl.fcntl(ring.err_fd, fcntl.F_SETFL, 0)
+        ring.publish(ring.avail_idx + ring.size + 1)
+        ring.kick()
+        fenced(lab, liar.name, "avail")
+        liar.front.sync()
+        witnesses.check()
+        for index in (RX, TX):
+            liar.front.stop_ring(index)
+        liar.front.reset()
+        for index in (RX, TX):
+            liar.front.setup_ring(index)
+        liar.front.enable()
+        liar.front.sync()
+    threads = len(os.listdir(f"/proc/{lab.switch.daemon_pid}/task"))
+    assert threads <= 4, f"{threads} threads in uswitchd"
+
+
 def test_f3_kick_fd_that_is_always_ready_costs_no_core(lab: Lab, witnesses: Witnesses) -> None:
     liar = lab.guest("f3")
     os.eventfd_write(liar.front.rings[TX].kick_fd, 2**60)

@@ -9,6 +9,7 @@ Either way the witnesses on the same worker lose nothing.
 from __future__ import annotations
 
 import os
+import select
 import struct
 import threading
 import time
@@ -308,6 +309,10 @@ def fenced(lab: Lab, guest: Guest, reason: str) -> None:
     assert reason in lab.show(guest.name)["port"]["reason"]
 
 
+def signalled(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
 def test_g6_avail_index_too_far_ahead_fences_until_reset(
     lab: Lab, pair: tuple[Guest, Guest], witnesses: Witnesses
 ) -> None:
@@ -316,6 +321,8 @@ def test_g6_avail_index_too_far_ahead_fences_until_reset(
     ring.publish(ring.avail_idx + ring.size + 1)
     ring.kick()
     fenced(lab, liar, "avail")
+    lab.wait(lambda: signalled(ring.err_fd), "the front-end hears of it by the err eventfd")
+    assert not signalled(liar.front.rings[RX].err_fd)
     witnesses.check()
     other.front.send_frames([frame(liar.mac, other.mac)])
     assert lab.drops(liar.name).get("broken") == 1

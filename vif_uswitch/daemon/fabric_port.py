@@ -22,7 +22,13 @@ from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.model import Kind, Link, PortConfig, PortLive
 from vif_uswitch.daemon.vhost.inotify import DirWatcher
 from vif_uswitch.dataplane import layout
-from vif_uswitch.dataplane.base import Dataplane, DataplaneGone, DataplaneRefused, EscrowEntry
+from vif_uswitch.dataplane.base import (
+    Dataplane,
+    DataplaneGone,
+    DataplaneRefused,
+    EscrowEntry,
+    Event,
+)
 from vif_uswitch.dataplane.statepage import StatePage
 
 LOG = logging.getLogger(__name__)
@@ -59,6 +65,10 @@ class FabricPort:
     @property
     def port_id(self) -> int:
         return self.config.port_id
+
+    def fenced(self, event: Event) -> None:
+        """News of the dataplane: the port's peer broke it."""
+        self.say(f"fenced: {event.reason} (ring {event.ring}, value {event.detail:#x})")
 
     @property
     def device_fd(self) -> int | None:

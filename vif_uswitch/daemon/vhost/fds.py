@@ -10,9 +10,11 @@ dataplane checks the same again.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 
 _F_SEAL_FUTURE_WRITE = 0x10
@@ -76,3 +78,23 @@ def check_memory(fd: int, mmap_offset: int, size: int) -> None:
             f"the file of guest memory has {found.st_size} bytes, the region needs "
             f"{mmap_offset + size}"
         )
+
+
+def write_eventfds(fds: Iterable[int]) -> threading.Thread:
+    """Raises each eventfd by one, in a thread of its own.
+
+    The peer owns the flags of the file: it can make a write block for ever, so
+    the event loop must not do it.  The thread has copies of the fds; the caller
+    sees to it that a port has one such thread at most.
+    """
+    copies = [os.dup(fd) for fd in fds]
+
+    def write() -> None:
+        for fd in copies:
+            with contextlib.suppress(OSError):
+                os.eventfd_write(fd, 1)
+            os.close(fd)
+
+    thread = threading.Thread(target=write, name="err-eventfds", daemon=True)
+    thread.start()
+    return thread

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import os
 import socket
+import threading
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
@@ -34,7 +35,7 @@ from vif_uswitch.daemon.vhost.actions import (
 )
 from vif_uswitch.daemon.vhost.connection import Connection
 from vif_uswitch.daemon.vhost.endpoint import Connector, Listener, peer_pid
-from vif_uswitch.daemon.vhost.fds import Fds
+from vif_uswitch.daemon.vhost.fds import Fds, write_eventfds
 from vif_uswitch.daemon.vhost.msg import Message
 from vif_uswitch.daemon.vhost.ring import region_of
 from vif_uswitch.daemon.vhost.session import RINGS, SLOTS, Session
@@ -43,11 +44,13 @@ from vif_uswitch.dataplane.base import (
     DataplaneGone,
     DataplaneRefused,
     EscrowEntry,
+    Event,
     MemRegion,
 )
 from vif_uswitch.dataplane.statepage import StatePage
 
 LOG = logging.getLogger(__name__)
+EVERY_RING = 0xFFFFFFFF  # US_ANY: what broke concerns the port as a whole
 
 
 class VhostPort(FabricPort):
@@ -61,6 +64,15 @@ class VhostPort(FabricPort):
         self._next: socket.socket | None = None  # came while a dead peer was being tidied up
         self._sessions = 0
         self._closing = False
+        self._err_writer: threading.Thread | None = None
+
+    def fenced(self, event: Event) -> None:
+        """Tells the front-end as well, by the broken ring's err eventfd, or all of them."""
+        super().fenced(event)
+        rings = self.session.rings if self.session is not None else []
+        fds = [r.err for r in rings if r.err is not None and event.ring in (r.index, EVERY_RING)]
+        if fds and (self._err_writer is None or not self._err_writer.is_alive()):
+            self._err_writer = write_eventfds(fds)
 
     @classmethod
     def make(cls, config: PortConfig, around: Surroundings) -> VhostPort:
