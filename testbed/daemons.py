@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 30.0
 CALL_SECONDS = 20.0
-DATAPLANE = ("uswitch-dp", "uswitch-datapla")  # what it calls itself; what it is before that
+DATAPLANE = "uswitch-datapla"  # the kernel keeps 15 characters of a name
 LISTS = {"port.list": "ports", "segment.list": "segments", "fdb.list": "entries",
          "drops": "drops", "stats": "ports"}
 
@@ -280,7 +280,7 @@ def _is_dataplane(pid: int) -> bool:
     if not start_time(pid):
         return False
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() in DATAPLANE
+        return Path(f"/proc/{pid}/comm").read_text().strip() == DATAPLANE
     except OSError:
         return False
 

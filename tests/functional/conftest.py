@@ -115,6 +115,11 @@ class Lab:
         self.wait(lambda: self.drops(name).get(reason, 0) >= count, f"drops: {reason}", timeout)
         return self.drops(name)[reason]
 
+    def fenced(self, name: str, reason: str) -> None:
+        """Wait until the port is fenced, for this reason."""
+        self.wait(lambda: self.show(name)["port"]["link"] == "broken", f"{name} is fenced")
+        assert reason in self.show(name)["port"]["reason"]
+
     def wait(self, condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
         end = time.monotonic() + timeout
         while not condition():

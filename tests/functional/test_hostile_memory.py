@@ -140,11 +140,6 @@ def test_f5_overlapping_regions_are_refused(
     witnesses.check()
 
 
-def fenced(lab: Lab, name: str, reason: str) -> None:
-    lab.wait(lambda: lab.show(name)["port"]["link"] == "broken", f"{name} is fenced")
-    assert reason in lab.show(name)["port"]["reason"]
-
-
 @pytest.mark.parametrize("how", ["to nothing", "half", "punched rings"])
 def test_f2_memory_that_shrinks_under_traffic(lab: Lab, witnesses: Witnesses, how: str) -> None:
     liar, other = lab.guest("f2"), lab.guest("f2")
@@ -166,7 +161,7 @@ def test_f2_memory_that_shrinks_under_traffic(lab: Lab, witnesses: Witnesses, ho
     ring.publish()
     os.ftruncate(region.fd, 0 if how == "to nothing" else RAM // 2)
     ring.kick()
-    fenced(lab, liar.name, "memory")
+    lab.fenced(liar.name, "memory")
     for _ in range(3):
         other.front.send_frames([frame(liar.mac, other.mac)])
     witnesses.check()
@@ -188,7 +183,7 @@ def test_f2_source_shrinks_while_its_frame_is_delivered(lab: Lab, witnesses: Wit
     ring.publish()
     os.ftruncate(ram.regions[0].fd, RAM - 16384)
     ring.kick()
-    fenced(lab, liar.name, "memory")
+    lab.fenced(liar.name, "memory")
     assert lab.show(other.name)["port"]["link"] == "up"
     witnesses.check()
     os.ftruncate(ram.regions[0].fd, RAM)
@@ -208,7 +203,7 @@ def test_f3_saturated_call_fd(lab: Lab, witnesses: Witnesses) -> None:
         os.eventfd_write(call, 2**64 - 2)
     fcntl.fcntl(call, fcntl.F_SETFL, fcntl.fcntl(call, fcntl.F_GETFL) & ~os.O_NONBLOCK)
     a.send(victim, [b"two"])
-    fenced(lab, victim.name, "call")
+    lab.fenced(victim.name, "call")
     witnesses.check()
     fcntl.fcntl(call, fcntl.F_SETFL, os.O_NONBLOCK)
 
@@ -223,7 +218,7 @@ def test_f3_err_fd_that_blocks(lab: Lab, witnesses: Witnesses) -> None:
         fcntl.fcntl(ring.err_fd, fcntl.F_SETFL, 0)
         ring.publish(ring.avail_idx + ring.size + 1)
         ring.kick()
-        fenced(lab, liar.name, "avail")
+        lab.fenced(liar.name, "avail")
         liar.front.sync()
         witnesses.check()
         for index in (RX, TX):

@@ -51,10 +51,6 @@ def rss(lab: Lab) -> list[int]:
     return sizes
 
 
-def settled(lab: Lab, fd_count: FdCount, before: tuple[int, int]) -> None:
-    lab.wait(lambda: fd_count() == before, f"fds are back to {before}, now {fd_count()}")
-
-
 def reconnects(front: Frontend) -> None:
     """Whatever happened, the port takes the next connection and works."""
     front.disconnect()
