@@ -49,13 +49,13 @@ static struct virtq *tx_ring_of(const struct rxq *q)
 
 static unsigned vhost_rx_burst(struct rxq *q, struct burst *b)
 {
-    return split_rx_burst(tx_ring_of(q), b);
+    return virtq_rx_burst(tx_ring_of(q), b);
 }
 
 static void vhost_rx_complete(struct rxq *q, struct burst *b)
 {
     (void)b;
-    split_rx_complete(tx_ring_of(q));
+    virtq_rx_complete(tx_ring_of(q));
 }
 
 /* Several receive rings: each flow has its own, frames of a flow keep their order. */
@@ -76,7 +76,7 @@ static unsigned spread(struct vhost_port *vp, struct frame *const *frames, unsig
                 mine[n_mine++] = frames[i];
         }
         if (n_mine)
-            delivered += split_tx_burst(&vp->ring[2 * q], mine, n_mine);
+            delivered += virtq_tx_burst(&vp->ring[2 * q], mine, n_mine);
     }
     return delivered;
 }
@@ -91,7 +91,7 @@ static unsigned vhost_tx_burst(struct port *p, struct frame *const *frames, unsi
         const unsigned now = n < BURST_MAX ? n : BURST_MAX;
 
         if (__builtin_expect((up & (up - 1)) == 0, 1)) /* one; or none, then ring 0 counts it as link_down */
-            delivered += split_tx_burst(&vp->ring[up ? 2 * __builtin_ctz(up) : 0], frames, now);
+            delivered += virtq_tx_burst(&vp->ring[up ? 2 * __builtin_ctz(up) : 0], frames, now);
         else
             delivered += spread(vp, frames, now, up);
         frames += now;
@@ -102,12 +102,12 @@ static unsigned vhost_tx_burst(struct port *p, struct frame *const *frames, unsi
 
 static bool vhost_arm(struct rxq *q)
 {
-    return split_arm(tx_ring_of(q));
+    return virtq_arm(tx_ring_of(q));
 }
 
 static void vhost_disarm(struct rxq *q)
 {
-    split_disarm(tx_ring_of(q));
+    virtq_disarm(tx_ring_of(q));
 }
 
 /* ---- control: life ---- */

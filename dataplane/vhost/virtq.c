@@ -1,9 +1,9 @@
 /*
  * SPDX-License-Identifier: Apache-2.0
  *
- * virtq.c - the life of a virtqueue: geometry check, start and stop, and its
- * notifications.  Control thread, except virtq_signal(), split_arm() and
- * split_disarm(), which are the worker's.
+ * virtq.c - the life of a virtqueue: geometry check, start and stop, and
+ * signals to the guest.  Control thread, except virtq_signal(), which is the
+ * worker's.
  */
 #include "vhost/virtq.h"
 
@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "base/rcu.h"
-#include "vhost/virtq_split.h"
 #include "vnet.h"
 
 void virtq_init(struct virtq *vq, struct port *port, uint32_t index)
@@ -96,24 +95,6 @@ static int check_setup(const struct virtq_setup *s)
     return 0;
 }
 
-/* The words of the ring that are ours: start from what the guest last saw, and say whether we want kicks. */
-static void split_reset(struct virtq *vq, const struct virtq_map *map, uint32_t base)
-{
-    vq->used_idx = guest_load16(&map->used->idx);
-    vq->last_avail = base == US_BASE_FROM_USED ? vq->used_idx : (uint16_t)base;
-    vq->avail_idx = vq->last_avail;
-    vq->region = 0;
-    /*
-     * A TX ring starts armed, since its worker may be asleep.  An RX ring is looked at when there is
-     * something to deliver, and never asks (with EVENT_IDX: once in 65536 buffers, 2.7.10).
-     */
-    vq->armed = virtq_is_tx(vq);
-    guest_store16(&map->used->flags, vq->armed || vq->event_idx ? 0 : VRING_USED_F_NO_NOTIFY);
-    if (vq->event_idx)
-        guest_store16(split_avail_event(vq, map), vq->armed ? vq->last_avail : (uint16_t)(vq->last_avail - 1));
-    guest_fence(); /* [N] whoever looks at the ring after publication sees kicks that were not asked for before */
-}
-
 int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virtq_setup *setup)
 {
     const uint64_t features = setup->features;
@@ -144,7 +125,7 @@ int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virt
     vq->state->features = features;
     vq->state->active = 1;
     vq->owned = map;
-    atomic_store_explicit(&vq->map, map, memory_order_release); /* pairs with the acquire in split_*_burst() */
+    atomic_store_explicit(&vq->map, map, memory_order_release); /* pairs with the acquire in virtq_io.c */
     return 0;
 }
 
@@ -201,32 +182,4 @@ void virtq_signal_resumed(struct virtq *vq)
 
     if (fd >= 0)
         write_call(vq, fd);
-}
-
-bool split_arm(struct virtq *vq)
-{
-    const struct virtq_map *const map = atomic_load_explicit(&vq->map, memory_order_acquire);
-
-    if (!map || !atomic_load_explicit(&vq->enabled, memory_order_relaxed) || port_is_broken(vq->port))
-        return false;
-    if (vq->event_idx) {
-        guest_store16(split_avail_event(vq, map), vq->last_avail);
-    } else if (!vq->armed) {
-        guest_store16(&map->used->flags, 0);
-    }
-    vq->armed = true;
-    guest_fence(); /* [N] */
-    return guest_load16_acquire(&map->avail->idx) != vq->last_avail;
-}
-
-void split_disarm(struct virtq *vq)
-{
-    const struct virtq_map *const map = atomic_load_explicit(&vq->map, memory_order_acquire);
-
-    if (!map)
-        return;
-    /* With EVENT_IDX the event index simply stays behind: at most one kick in 65536 buffers. */
-    if (vq->armed && !vq->event_idx)
-        guest_store16(&map->used->flags, VRING_USED_F_NO_NOTIFY);
-    vq->armed = false;
 }

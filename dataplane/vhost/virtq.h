@@ -28,9 +28,11 @@
  * Directions: the guest's transmit rings (odd numbers) are read by rx_burst,
  * the guest's receive rings (even) are filled by tx_burst.
  *
- * The functions named split_* are virtio 1.2, 2.7.  Packed rings (2.8) would
- * be a second set of the same calls over the same struct, chosen in
- * vhost_port.c by the negotiated feature.
+ * The functions named split_* are virtio 1.2, 2.7.  Packed rings (2.8) are a
+ * second set of the same calls over the same struct, chosen in virtq_io.c by
+ * the layout of the map.  What has nothing to do with a layout is in
+ * virtq_take.* (frames out of buffers), virtq_put.h and virtq_merge.c (frames
+ * into buffers), virtq_chain.h (along a chain).
  */
 #ifndef USWITCH_VIRTQ_H
 #define USWITCH_VIRTQ_H
@@ -110,6 +112,12 @@ struct virtq_setup {
     uint64_t uva[3];
 };
 
+/* The region to try first; the index is only a hint and may stem from another table. */
+static inline const struct guest_region *virtq_region_hint(const struct virtq *vq, const struct guest_mem *mem)
+{
+    return &mem->region[vq->region < mem->n ? vq->region : 0];
+}
+
 static inline bool virtq_is_tx(const struct virtq *vq)
 {
     return vq->index & 1;
@@ -175,20 +183,33 @@ void virtq_signal_resumed(struct virtq *vq);
 /* OFFLOAD_* bits of a direction. */
 uint32_t virtq_offloads(uint64_t features, bool tx_ring);
 
-/* Worker, TX ring: see struct port_ops for the meaning of the first four. */
-unsigned split_rx_burst(struct virtq *vq, struct burst *b);
-void split_rx_complete(struct virtq *vq);
-bool split_arm(struct virtq *vq);
-void split_disarm(struct virtq *vq);
+/* Worker, TX ring: see struct port_ops for the meaning of the four. */
+unsigned virtq_rx_burst(struct virtq *vq, struct burst *b);
+void virtq_rx_complete(struct virtq *vq);
+bool virtq_arm(struct virtq *vq);
+void virtq_disarm(struct virtq *vq);
 
 /**
- * split_tx_burst() - deliver frames into a guest's receive ring
+ * virtq_tx_burst() - deliver frames into a guest's receive ring
  * @vq: RX ring
  * @frames: frames that fit port->offloads, in order
  * @n: how many, 1 .. BURST_MAX
  *
  * Worker.  Counts deliveries and drops.  Return: frames delivered.
  */
-unsigned split_tx_burst(struct virtq *vq, struct frame *const *frames, unsigned n);
+unsigned virtq_tx_burst(struct virtq *vq, struct frame *const *frames, unsigned n);
+
+/*
+ * The same for a split ring (virtio 1.2, 2.7) that is up and, for an RX ring, locked; virtq_io.c's business alone.
+ * split_rx_complete() only when something was taken.
+ */
+unsigned split_rx_burst(struct virtq *vq, const struct virtq_map *map, struct burst *b);
+void split_rx_complete(struct virtq *vq, const struct virtq_map *map);
+unsigned split_tx_burst(struct virtq *vq, const struct virtq_map *map, struct frame *const *frames, unsigned n);
+bool split_arm(struct virtq *vq, const struct virtq_map *map);
+void split_disarm(struct virtq *vq, const struct virtq_map *map);
+
+/* Control thread, before a map is published: start from what the guest last saw, and say whether we want kicks. */
+void split_reset(struct virtq *vq, const struct virtq_map *map, uint32_t base);
 
 #endif /* USWITCH_VIRTQ_H */

@@ -34,7 +34,7 @@
  * @direction: VRING_DESC_F_WRITE for RX rings, 0 for TX rings
  */
 struct chain {
-    struct split_desc d;
+    struct desc d;
     uint64_t table;
     uint32_t table_len;
     uint32_t left;
@@ -50,7 +50,7 @@ static inline bool chain_table_load(struct chain *c, const struct guest_mem *mem
 
     if (!guest_mem_read(mem, hint, &d, c->table + (uint64_t)i * sizeof(d), sizeof(d)))
         return false;
-    c->d = (struct split_desc){ le64_to_cpu(d.addr), le32_to_cpu(d.len), le16_to_cpu(d.flags),
+    c->d = (struct desc){ le64_to_cpu(d.addr), le32_to_cpu(d.len), le16_to_cpu(d.flags),
                                 le16_to_cpu(d.next) };
     return true;
 }
@@ -76,7 +76,7 @@ static inline enum drop_reason chain_check(const struct chain *c)
  * Return: DROP_none, or why the chain is malformed.
  */
 static inline enum drop_reason chain_first(struct chain *c, const struct virtq *vq, const struct guest_mem *mem,
-                                           const struct guest_region **hint, const struct split_desc *d)
+                                           const struct guest_region **hint, const struct desc *d)
 {
     const uint32_t size = vq->mask + 1u;
 

@@ -19,24 +19,11 @@
 #define USWITCH_VIRTQ_SPLIT_H
 
 #include "vhost/virtq.h"
+#include "vhost/virtq_desc.h"
 
-/**
- * struct split_desc - a descriptor, copied out of guest memory once
- * @addr: claimed guest-physical address
- * @len: claimed length
- * @flags: VRING_DESC_F_*
- * @next: claimed index of the next one
- */
-struct split_desc {
-    uint64_t addr;
-    uint32_t len;
-    uint16_t flags;
-    uint16_t next;
-};
-
-static inline struct split_desc split_desc_load(const struct vring_desc *d)
+static inline struct desc split_desc_load(const struct vring_desc *d)
 {
-    return (struct split_desc){
+    return (struct desc){
         .addr = guest_load64(&d->addr),
         .len = guest_load32(&d->len),
         .flags = guest_load16(&d->flags),
@@ -148,12 +135,6 @@ static inline void split_publish(struct virtq *vq, const struct virtq_map *map, 
         wanted = !(guest_load16(&map->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
     if (wanted)
         virtq_signal(vq);
-}
-
-/* The region to try first; the index is only a hint and may stem from another table. */
-static inline const struct guest_region *split_region_hint(const struct virtq *vq, const struct guest_mem *mem)
-{
-    return &mem->region[vq->region < mem->n ? vq->region : 0];
 }
 
 #endif /* USWITCH_VIRTQ_SPLIT_H */

@@ -206,7 +206,7 @@ static enum drop_reason model_bad(struct model *m, uint32_t chains)
 /* One descriptor, one region: always worth a try, as it costs no walk. */
 static bool model_simple(const struct model *m, uint32_t need)
 {
-    const struct split_desc first = split_desc_load(&d.rx.desc[model_head(m, 0)]);
+    const struct desc first = split_desc_load(&d.rx.desc[model_head(m, 0)]);
 
     return (first.flags & (VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)) == VRING_DESC_F_WRITE &&
            in_one_region(&d, first.addr, first.len) >= need;

@@ -230,7 +230,7 @@ bool ring_guards_hold(struct random_ring *rr, uint16_t oldest)
         const struct offer *const o = ring_at(rr, i);
 
         for (uint32_t k = 0; k < o->n_desc; k++) {
-            const struct split_desc d = split_desc_load(&rr->r->desc[o->desc[k]]);
+            const struct desc d = split_desc_load(&rr->r->desc[o->desc[k]]);
 
             accept(rr, want, now, d.addr, d.len);
             for (uint32_t t = 0; d.flags & VRING_DESC_F_INDIRECT && t < d.len / 16 && d.addr < DRV_END - d.len; t++) {
@@ -269,7 +269,7 @@ static enum drop_reason usable(const struct walk *w, const struct random_ring *r
 
 enum drop_reason walk_first(struct walk *w, const struct random_ring *rr, uint16_t head)
 {
-    const struct split_desc first = split_desc_load(&rr->r->desc[head]);
+    const struct desc first = split_desc_load(&rr->r->desc[head]);
     const uint32_t size = rr->r->size;
 
     w->steps = 0;

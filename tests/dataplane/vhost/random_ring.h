@@ -119,7 +119,7 @@ struct walk {
     struct vring_desc copy[1024];
     uint32_t n;
     uint32_t left;
-    struct split_desc at;
+    struct desc at;
     uint32_t steps;
 };
 

@@ -1,7 +1,7 @@
 /*
  * SPDX-License-Identifier: Apache-2.0
  *
- * virtq_split_merge.c - frames into a receive ring the general way: chains of
+ * virtq_merge.c - frames into a receive ring the general way: chains of
  * several descriptors, indirect tables, mergeable buffers (5.1.6.4), buffers
  * over a region border.  Worker thread, under the same lock as the burst.
  *
@@ -11,7 +11,8 @@
  * nobody's business.
  */
 #include "vhost/virtq_chain.h"
-#include "vhost/virtq_split_tx.h"
+#include "vhost/virtq_put.h"
+#include "vhost/virtq_split.h"
 
 /**
  * struct source - the bytes of a frame as they go out, in order
@@ -35,8 +36,19 @@ struct source {
     uint8_t *num_buffers[2];
 };
 
+/* All known chains are used up: look at the guest's index again. True if there are more. */
+static bool more_avail(struct put *t)
+{
+    const unsigned n = split_avail(t->vq, t->map, UINT16_MAX + 1u);
+
+    if (n <= t->avail)
+        return false; /* none, or the index broke the port */
+    t->avail = n;
+    return true;
+}
+
 /* The chain at a position from last_avail on: from the slots, or fetched now. */
-static bool chain_at(struct put *t, unsigned pos, uint16_t *head, struct split_desc *d)
+static bool chain_at(struct put *t, unsigned pos, uint16_t *head, struct desc *d)
 {
     if (pos - t->first < t->slots) {
         *head = t->slot[pos - t->first].head;
@@ -80,7 +92,7 @@ static void stream(struct source *s, uint8_t *dst, uint64_t len)
 }
 
 /* Fill one chain with what is left of the frame; *got becomes the bytes written. */
-static enum drop_reason fill_chain(struct put *t, struct source *s, uint32_t need, const struct split_desc *d,
+static enum drop_reason fill_chain(struct put *t, struct source *s, uint32_t need, const struct desc *d,
                                    uint32_t *got)
 {
     const uint32_t start = s->done;
@@ -108,7 +120,7 @@ static enum drop_reason fill_chain(struct put *t, struct source *s, uint32_t nee
 static enum drop_reason consume_bad(struct put *t, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        struct split_desc d;
+        struct desc d;
         uint16_t head;
 
         if (!chain_at(t, t->used, &head, &d))
@@ -128,7 +140,7 @@ static enum drop_reason no_room(struct put *t, uint32_t room, enum drop_reason w
     return why;
 }
 
-enum drop_reason split_put_chains(struct put *t, const struct frame *f, uint32_t need)
+static enum drop_reason put_chains(struct put *t, const struct frame *f, uint32_t need)
 {
     const struct virtq *const vq = t->vq;
     uint8_t front[FRONT_SIZE];
@@ -139,18 +151,18 @@ enum drop_reason split_put_chains(struct put *t, const struct frame *f, uint32_t
         return t->why;
     if (t->walked > CHAIN_BURST)
         return DROP_ring_full;
-    s.piece[0] = (struct iovec){ front, split_write_front(vq, f, front) };
+    s.piece[0] = (struct iovec){ front, put_write_front(vq, f, front) };
     s.piece[1] = (struct iovec){ f->hdr + 2 * ETH_ALEN, f->hdr_len - 2 * ETH_ALEN };
     s.iov = s.piece;
     s.n = 2;
     while (s.done < need) {
-        struct split_desc d;
+        struct desc d;
         uint16_t head;
         uint32_t got = 0;
 
         if (chains && !vq->mergeable)
             return no_room(t, s.done, DROP_ring_small);
-        if (t->used + chains == t->avail && !split_more_avail(t))
+        if (t->used + chains == t->avail && !more_avail(t))
             return no_room(t, s.done, chains > vq->mask ? DROP_ring_small : DROP_ring_full);
         if (!chain_at(t, t->used + chains, &head, &d))
             return DROP_broken;
@@ -161,7 +173,8 @@ enum drop_reason split_put_chains(struct put *t, const struct frame *f, uint32_t
             return consume_bad(t, chains);
         split_put_used(vq, t->map, (uint16_t)(vq->used_idx + t->used + chains - 1), head, got);
     }
-    if (chains > 1) {
+    /* Several chains only with the long header, so the field is out; the analyser cannot know. */
+    if (chains > 1 && s.num_buffers[0] && s.num_buffers[1]) {
         const uint8_t n[2] = { (uint8_t)chains, (uint8_t)(chains >> 8) };
 
         guest_copy_const(s.num_buffers[0], &n[0], 1);
@@ -172,3 +185,9 @@ enum drop_reason split_put_chains(struct put *t, const struct frame *f, uint32_t
     return DROP_none;
 }
 
+enum drop_reason put_frame(struct put *t, const struct frame *f)
+{
+    if (t->used == t->avail && !more_avail(t))
+        return DROP_ring_full;
+    return put_chains(t, f, t->vq->hdr_len + f->len + tag_len(f));
+}

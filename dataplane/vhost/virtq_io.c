@@ -1,0 +1,80 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * virtq_io.c - a worker's way to a ring: is it up, whose turn is it, and which
+ * layout has it.  Worker thread.
+ *
+ * The layout is a property of the map, not of the ring: only who has found a
+ * map may look at anything else (virtq.h).
+ */
+#include "vhost/virtq.h"
+
+/* acquire: the map was filled before it was published */
+static inline const struct virtq_map *map_of(const struct virtq *vq)
+{
+    return atomic_load_explicit(&vq->map, memory_order_acquire);
+}
+
+static inline bool is_enabled(const struct virtq *vq)
+{
+    return atomic_load_explicit(&vq->enabled, memory_order_relaxed);
+}
+
+unsigned virtq_rx_burst(struct virtq *vq, struct burst *b)
+{
+    const struct virtq_map *const map = map_of(vq);
+
+    b->n = 0;
+    b->n_iov = 0;
+    /* A stopped ring belongs to the control thread, its positions included. */
+    if (!map || !is_enabled(vq) || port_is_broken(vq->port))
+        return 0;
+    return split_rx_burst(vq, map, b);
+}
+
+void virtq_rx_complete(struct virtq *vq)
+{
+    if (vq->n_taken)
+        split_rx_complete(vq, vq->taken_map);
+}
+
+/* The ring is ours for a burst. */
+static unsigned deliver(struct virtq *vq, struct frame *const *frames, unsigned n)
+{
+    const struct virtq_map *const map = map_of(vq);
+
+    if (__builtin_expect(!map || !is_enabled(vq), 0)) {
+        vq->count->drop[DROP_link_down] += n;
+        return 0;
+    }
+    return split_tx_burst(vq, map, frames, n);
+}
+
+unsigned virtq_tx_burst(struct virtq *vq, struct frame *const *frames, unsigned n)
+{
+    unsigned delivered;
+
+    if (!vq->port->shared)
+        return deliver(vq, frames, n);
+    spin_lock(&vq->lock);
+    delivered = deliver(vq, frames, n);
+    spin_unlock(&vq->lock);
+    return delivered;
+}
+
+bool virtq_arm(struct virtq *vq)
+{
+    const struct virtq_map *const map = map_of(vq);
+
+    if (!map || !is_enabled(vq) || port_is_broken(vq->port))
+        return false;
+    return split_arm(vq, map);
+}
+
+void virtq_disarm(struct virtq *vq)
+{
+    const struct virtq_map *const map = map_of(vq);
+
+    if (map)
+        split_disarm(vq, map);
+}
