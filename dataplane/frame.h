@@ -44,6 +44,7 @@
 #define VNET_GSO_NONE 0
 #define VNET_GSO_TCPV4 1
 #define VNET_GSO_TCPV6 4
+#define VNET_GSO_UDP_L4 5       /* USO; IPv4 and IPv6 */
 #define VNET_GSO_ECN 0x80
 
 /* What a receiving port takes without help (struct port.offloads). */
@@ -51,6 +52,8 @@
 #define OFFLOAD_TSO4 2
 #define OFFLOAD_TSO6 4
 #define OFFLOAD_ECN 8
+#define OFFLOAD_USO4 16
+#define OFFLOAD_USO6 32
 
 /**
  * struct vnet - parsed and validated offload request of a frame

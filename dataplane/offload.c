@@ -22,7 +22,7 @@
 
 #include "base/csum.h"
 #include "base/guest.h"
-#include "tso.h"
+#include "gso.h"
 
 /* Slices of one segment; a source more finely chopped is copied instead. */
 #define SEG_IOV_MAX 20
@@ -30,7 +30,7 @@
 #define LINE 64
 #define LINES(n) (((n) + LINE - 1) / LINE * LINE)
 /* A batch holds at most one frame's payload, and room and headers for each segment. */
-#define BYTES_MAX (LINES(US_FRAME_MAX) + BURST_MAX * LINES(HDR_ROOM + TSO_HDR_MAX + LINE))
+#define BYTES_MAX (LINES(US_FRAME_MAX) + BURST_MAX * LINES(HDR_ROOM + GSO_HDR_MAX + LINE))
 
 /**
  * struct cursor - a read position in a frame that is not contiguous
@@ -58,7 +58,7 @@ struct cursor {
  * @rest: what was not put out yet; behind the headers when segmenting
  * @todo: bytes of @rest
  * @seg: next segment
- * @tso: headers of the request
+ * @gso: headers of the request
  * @head: private copy of the frame's first bytes
  * @frame: results
  * @iov: their slices
@@ -70,9 +70,9 @@ struct offload_scratch {
     bool started;
     struct cursor rest;
     uint32_t todo;
-    struct tso_segment seg;
-    struct tso tso;
-    uint8_t head[TSO_HDR_MAX];
+    struct gso_segment seg;
+    struct gso gso;
+    uint8_t head[GSO_HDR_MAX];
     struct frame frame[BURST_MAX];
     struct iovec iov[BURST_MAX][SEG_IOV_MAX];
     uint8_t bytes[BYTES_MAX] __attribute__((aligned(LINE)));
@@ -165,22 +165,37 @@ static void complete_csum(uint8_t *frame, uint32_t len, uint32_t start, uint32_t
     memcpy(frame + start + offset, &csum, sizeof(csum));
 }
 
-static enum drop_reason begin_tso(struct offload_scratch *s, const struct frame *f)
+static enum drop_reason begin_gso(struct offload_scratch *s, const struct frame *f)
 {
-    const uint32_t n = f->len < TSO_HDR_MAX ? f->len : TSO_HDR_MAX;
+    const uint32_t n = f->len < GSO_HDR_MAX ? f->len : GSO_HDR_MAX;
     struct cursor *rest = &s->rest;
     enum drop_reason why;
 
     cursor_copy(rest, s->head, n);
-    why = tso_parse(s->head, n, f->len, &f->vnet, &s->tso);
+    why = gso_parse(s->head, n, f->len, &f->vnet, &s->gso);
     if (why != DROP_none)
         return why;
     rest->next = rest->at;
     rest->next_left = rest->left;
-    rest->at = s->head + s->tso.len;
-    rest->left = n - s->tso.len;
-    s->todo = f->len - s->tso.len;
+    rest->at = s->head + s->gso.len;
+    rest->left = n - s->gso.len;
+    s->todo = f->len - s->gso.len;
     return DROP_none;
+}
+
+/* The one request whose type does not tell the version of IP, while receivers choose by version. */
+uint32_t offload_uso_of(const struct frame *f)
+{
+    uint32_t l3;
+
+    switch (gso_ethertype(f->hdr, f->hdr_len, &l3)) {
+    case ETHERTYPE_IPV4:
+        return OFFLOAD_USO4;
+    case ETHERTYPE_IPV6:
+        return OFFLOAD_USO6;
+    default:
+        return OFFLOAD_USO4 | OFFLOAD_USO6;
+    }
 }
 
 enum drop_reason offload_begin(struct offload_scratch *s, const struct frame *f, uint32_t offloads)
@@ -192,11 +207,11 @@ enum drop_reason offload_begin(struct offload_scratch *s, const struct frame *f,
     s->started = false;
     s->rest = (struct cursor){ .at = f->hdr, .left = f->hdr_len, .iov = f->iov, .n = f->n_iov };
     s->todo = f->len;
-    s->seg = (struct tso_segment){ 0 };
+    s->seg = (struct gso_segment){ 0 };
     if (f->len > US_FRAME_MAX)
         return DROP_offload;
     if (v->gso_type != VNET_GSO_NONE)
-        return begin_tso(s, f);
+        return begin_gso(s, f);
     if ((uint32_t)v->csum_start + v->csum_offset + 2 > f->len)
         return DROP_offload;
     return DROP_none;
@@ -231,12 +246,12 @@ static void complete_frame(struct offload_scratch *s, struct frame *out)
 static uint32_t cut_segment(struct offload_scratch *s, struct frame *out, struct iovec *iov, uint8_t *hdr)
 {
     const struct vnet *v = &s->f->vnet;
-    const uint32_t hdr_len = s->tso.len;
-    struct tso_segment *seg = &s->seg;
+    const uint32_t hdr_len = s->gso.len;
+    struct gso_segment *seg = &s->seg;
 
     seg->payload = s->todo < v->gso_size ? s->todo : v->gso_size;
     seg->last = seg->payload == s->todo;
-    tso_write(&s->tso, s->head, seg, hdr);
+    gso_write(&s->gso, s->head, seg, hdr);
     result_init(s, out, hdr, hdr_len + seg->payload);
     if (s->partial) {
         out->vnet.flags = VNET_NEEDS_CSUM;

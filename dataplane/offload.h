@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * offload.h - does in software what a receiver did not negotiate: completes
- * checksums and cuts TCP segments (design: no receiver is turned away).
+ * checksums and cuts TCP and UDP segments (design: no receiver is turned away).
  *
  * Works on private copies: a guest that rewrites its buffer meanwhile changes
  * what it sends, never what is parsed.  Worker thread; all memory is in the
@@ -22,6 +22,9 @@ struct offload_scratch;
 struct offload_scratch *offload_scratch_create(void);
 void offload_scratch_destroy(struct offload_scratch *s);
 
+/* OFFLOAD_USO* that a UDP segmentation request takes; both where its headers do not tell. */
+uint32_t offload_uso_of(const struct frame *f);
+
 /**
  * offload_fits() - may the frame go to a receiver untouched?
  * @f: the frame
@@ -39,6 +42,8 @@ static inline bool offload_fits(const struct frame *f, uint32_t offloads)
         need |= OFFLOAD_TSO4;
     else if ((f->vnet.gso_type & ~VNET_GSO_ECN) == VNET_GSO_TCPV6)
         need |= OFFLOAD_TSO6;
+    else if (f->vnet.gso_type == VNET_GSO_UDP_L4)
+        need |= offload_uso_of(f);
     if (f->vnet.gso_type & VNET_GSO_ECN)
         need |= OFFLOAD_ECN;
     return (need & ~offloads) == 0;

@@ -6,6 +6,7 @@
  */
 #include "vnet.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/le.h"
@@ -15,6 +16,8 @@
 
 #define TCP_HDR_MIN 20
 #define TCP_CSUM_OFFSET 16
+#define UDP_HDR_LEN 8
+#define UDP_CSUM_OFFSET 6
 
 /* Offsets must still fit 16 bits when the receiving port writes a tag. */
 #define OFFSET_MAX (UINT16_MAX - VLAN_TAG_LEN)
@@ -47,33 +50,54 @@ static enum drop_reason parse_csum(const struct wire_hdr *h, uint32_t frame_len,
     return DROP_none;
 }
 
+/* Offloads a sender must have negotiated for a type; 0 for UFO and what is not defined yet: never offered. */
+static uint32_t gso_need(uint8_t gso_type)
+{
+    switch (gso_type) {
+    case VNET_GSO_TCPV4:
+        return OFFLOAD_TSO4;
+    case VNET_GSO_TCPV4 | VNET_GSO_ECN:
+        return OFFLOAD_TSO4 | OFFLOAD_ECN;
+    case VNET_GSO_TCPV6:
+        return OFFLOAD_TSO6;
+    case VNET_GSO_TCPV6 | VNET_GSO_ECN:
+        return OFFLOAD_TSO6 | OFFLOAD_ECN;
+    case VNET_GSO_UDP_L4:       /* HOST_USO is one bit for both versions of IP; ECN is a matter of TCP */
+        return OFFLOAD_USO4 | OFFLOAD_USO6;
+    default:
+        return 0;
+    }
+}
+
+/* Is the request's segment size one we work for? @payload: bytes to be cut. */
+static bool gso_size_is_fair(uint8_t gso_type, uint32_t size, uint32_t payload)
+{
+    if (gso_type != VNET_GSO_UDP_L4)
+        return size >= VNET_GSO_SIZE_MIN;
+    return size > 0 && payload <= size * VNET_GSO_SEGS_MAX;
+}
+
+static uint32_t l4_hdr_min(uint8_t gso_type)
+{
+    return gso_type == VNET_GSO_UDP_L4 ? UDP_HDR_LEN : TCP_HDR_MIN;
+}
+
 /*
  * After parse_csum(): 5.1.6.2.1 wants NEEDS_CSUM with every segmentation
- * request, and where the checksum lies is where the TCP header lies.
+ * request, and where the checksum lies is where the TCP or UDP header lies.
  */
 static enum drop_reason parse_gso(const struct wire_hdr *h, uint32_t frame_len, uint32_t allowed, struct vnet *out)
 {
     const uint32_t claimed_size = le16_to_cpu(h->gso_size);
-    const uint32_t tcp_end = out->csum_start + TCP_HDR_MIN;
-    uint32_t need;
+    const uint32_t need = gso_need(h->gso_type);
+    const uint32_t l4_end = out->csum_start + l4_hdr_min(h->gso_type);
+    const uint16_t csum_offset = h->gso_type == VNET_GSO_UDP_L4 ? UDP_CSUM_OFFSET : TCP_CSUM_OFFSET;
 
-    switch (h->gso_type & ~VNET_GSO_ECN) {
-    case VNET_GSO_TCPV4:
-        need = OFFLOAD_TSO4;
-        break;
-    case VNET_GSO_TCPV6:
-        need = OFFLOAD_TSO6;
-        break;
-    default:                    /* UFO, USO and what is not defined yet: never offered */
+    if (need == 0 || (need & ~allowed))
         return DROP_vnet_gso;
-    }
-    if (h->gso_type & VNET_GSO_ECN)
-        need |= OFFLOAD_ECN;
-    if (need & ~allowed)
+    if (!(out->flags & VNET_NEEDS_CSUM) || out->csum_offset != csum_offset || l4_end > frame_len)
         return DROP_vnet_gso;
-    if (!(out->flags & VNET_NEEDS_CSUM) || out->csum_offset != TCP_CSUM_OFFSET || tcp_end > frame_len)
-        return DROP_vnet_gso;
-    if (claimed_size < VNET_GSO_SIZE_MIN)
+    if (!gso_size_is_fair(h->gso_type, claimed_size, frame_len - l4_end))
         return DROP_vnet_gso;
     out->gso_type = h->gso_type;
     out->gso_size = (uint16_t)claimed_size;
@@ -85,8 +109,8 @@ static uint16_t bound_hdr_len(uint32_t claimed_len, uint32_t frame_len, const st
 {
     uint32_t len = claimed_len;
 
-    if (v->gso_type != VNET_GSO_NONE && len < (uint32_t)v->csum_start + TCP_HDR_MIN)
-        len = v->csum_start + TCP_HDR_MIN;
+    if (v->gso_type != VNET_GSO_NONE && len < v->csum_start + l4_hdr_min(v->gso_type))
+        len = v->csum_start + l4_hdr_min(v->gso_type);
     if (len > frame_len)
         len = frame_len;
     if (len > OFFSET_MAX)

@@ -14,8 +14,13 @@
 
 #define VNET_WIRE_LEN 10        /* without num_buffers */
 #define VNET_WIRE_LEN_MRG 12    /* with num_buffers (VERSION_1 or MRG_RXBUF) */
-/* Smaller segments would let one descriptor chain become thousands of frames. */
+/* Smaller TCP segments would let one descriptor chain become thousands of frames. */
 #define VNET_GSO_SIZE_MIN 48
+/*
+ * The same bound in segments, for UDP: a datagram is as short as the application made it, so that a smallest
+ * size would lose what is legal.
+ */
+#define VNET_GSO_SEGS_MAX (US_FRAME_MAX / VNET_GSO_SIZE_MIN)
 
 /**
  * vnet_parse() - validate a header copied from a peer

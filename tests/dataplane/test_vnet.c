@@ -11,7 +11,8 @@
 #include "harness.h"
 
 #define FLAG_RSC_INFO 4
-#define ALL_OFFLOADS (OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6 | OFFLOAD_ECN)
+#define USO (OFFLOAD_USO4 | OFFLOAD_USO6)
+#define ALL_OFFLOADS (OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6 | OFFLOAD_ECN | USO)
 
 /* The header in host order, and what it came with. */
 struct claim {
@@ -48,6 +49,14 @@ static bool csum_is_right(const struct claim *c)
     return (c->allowed & OFFLOAD_CSUM) && c->csum_start >= 14 && c->csum_start <= 65531 && end <= c->frame_len;
 }
 
+static bool uso_is_right(const struct claim *c)
+{
+    const uint32_t payload = c->frame_len - c->csum_start - 8;
+
+    return (c->flags & 1) && (c->allowed & USO) == USO && c->csum_offset == 6 &&
+           c->csum_start + 8u <= c->frame_len && c->gso_size > 0 && (payload + c->gso_size - 1) / c->gso_size <= 1365;
+}
+
 static bool gso_is_right(const struct claim *c)
 {
     const bool v4 = (c->gso_type & 0x7f) == 1, v6 = (c->gso_type & 0x7f) == 4, ecn = c->gso_type & 0x80;
@@ -63,7 +72,7 @@ static enum drop_reason oracle(const struct claim *c)
         return DROP_vnet_gso;
     if ((c->flags & 1) && !csum_is_right(c))
         return DROP_vnet_csum;
-    if (c->gso_type && !gso_is_right(c))
+    if (c->gso_type && !(c->gso_type == 5 ? uso_is_right(c) : gso_is_right(c)))
         return DROP_vnet_gso;
     return DROP_none;
 }
@@ -75,9 +84,9 @@ static bool holds_promises(const struct claim *c, const struct vnet *v)
         return false;
     if (v->flags && (uint32_t)v->csum_start + v->csum_offset + 2 > c->frame_len)
         return false;
-    if (v->gso_type && (!v->flags || v->gso_size < VNET_GSO_SIZE_MIN))
+    if (v->gso_type && (!v->flags || v->gso_size < (v->gso_type == 5 ? 1 : VNET_GSO_SIZE_MIN)))
         return false;
-    if (v->gso_type && v->hdr_len < v->csum_start + 20 && v->hdr_len != 65531)
+    if (v->gso_type && v->hdr_len < v->csum_start + (v->gso_type == 5 ? 8 : 20) && v->hdr_len != 65531)
         return false;
     if (!v->flags && (v->gso_type | v->hdr_len | v->gso_size | v->csum_start | v->csum_offset))
         return false;
@@ -98,11 +107,13 @@ static bool agrees(const struct claim *c)
 
 static const uint8_t flag_set[] = { 0, 1, 2, 3, 4, 5, 8, 9, 0xf1, 0xff };
 static const uint8_t type_set[] = { 0, 1, 2, 3, 4, 5, 0x80, 0x81, 0x83, 0x84, 0x85, 0xff };
-static const uint16_t size_set[] = { 0, 1, 47, 48, 1448, 65535 };
+static const uint16_t size_set[] = { 0, 1, 2, 47, 48, 1448, 65535 };
 static const uint16_t start_set[] = { 0, 13, 14, 34, 1494, 1498, 65531, 65532, 65535 };
 static const uint16_t offset_set[] = { 0, 6, 16, 17, 1478, 65535 };
 static const uint16_t hdr_set[] = { 0, 54, 65535 };
-static const uint32_t len_set[] = { 14, 15, 36, 54, 1514, 65562 };
+/* Every set without USO, and USO whole, in part, and without what it needs. */
+static const uint8_t allowed_set[] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 33, 48, 49, 63 };
+static const uint32_t len_set[] = { 14, 15, 36, 41, 42, 54, 1407, 1408, 1514, 65562 };
 
 #define EACH(var, set) for (size_t var = 0; var < sizeof(set) / sizeof((set)[0]); var++)
 
@@ -126,7 +137,8 @@ TEST(every_corner)
     unsigned wrong = 0;
 
     EACH(flag, flag_set) EACH(type, type_set) EACH(size, size_set)
-        for (c.allowed = 0; c.allowed <= ALL_OFFLOADS; c.allowed++) {
+        EACH(allowed, allowed_set) {
+            c.allowed = allowed_set[allowed];
             c.flags = flag_set[flag];
             c.gso_type = type_set[type];
             c.gso_size = size_set[size];
@@ -186,6 +198,20 @@ TEST(round_trip)
     CHECK_MEM(again, wire, sizeof(wire));
 }
 
+TEST(round_trip_of_usos_shortest_segment)
+{
+    const struct claim c = { .flags = 1, .gso_type = 5, .hdr_len = 42, .gso_size = 1, .csum_start = 34,
+                             .csum_offset = 6, .frame_len = 42 + 1365, .allowed = ALL_OFFLOADS };
+    uint8_t wire[VNET_WIRE_LEN], again[VNET_WIRE_LEN];
+    struct vnet v = { 0 };
+
+    to_wire(&c, wire);
+    REQUIRE(vnet_parse(wire, c.frame_len, c.allowed, &v) == DROP_none);
+    vnet_format(&v, 0, again);
+    CHECK_MEM(again, wire, sizeof(wire));
+    CHECK_EQ(vnet_parse(wire, c.frame_len + 1, c.allowed, &v), DROP_vnet_gso);
+}
+
 /* A tag moves everything that counts from the start of the frame, and nothing else. */
 TEST(tag_shifts_offsets)
 {
@@ -233,6 +259,7 @@ MAIN
     RUN(plain_frame);
     RUN(data_valid_is_cleared);
     RUN(round_trip);
+    RUN(round_trip_of_usos_shortest_segment);
     RUN(tag_shifts_offsets);
     RUN(plain_frame_formats_to_zero);
     RUN(no_wrap_with_tag);

@@ -26,7 +26,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils import checksum
 
-TCPV4, TCPV6, ECN = 1, 4, 0x80
+TCPV4, TCPV6, UDP_L4, ECN = 1, 4, 5, 0x80
 TCP_CSUM, UDP_CSUM = 16, 6
 FIN, PSH, ACK, ECE, CWR = 0x01, 0x08, 0x10, 0x40, 0x80
 
@@ -185,6 +185,62 @@ def cases() -> Iterator[Case]:
         TCPV6 | ECN,
         1000,
     )
+    yield from uso_cases(fields)
+
+
+def uso_cases(fields: Callable[..., Fields]) -> Iterator[Case]:
+    def plain4(f: Fields) -> Packet:
+        return v4(f) / udp(f)
+
+    def plain6(f: Fields) -> Packet:
+        return v6() / udp(f)
+
+    def case(name: str, build: Build, whole: Fields, size: int) -> Case:
+        return Case(name, build, whole, UDP_L4, size, UDP_CSUM)
+
+    yield case("uso4", plain4, fields(4000), 1472)
+    yield case("uso4_exact", plain4, fields(2 * 1472), 1472)
+    yield case("uso4_one", plain4, fields(900), 1472)
+    yield case("uso4_empty", plain4, fields(0), 1472)
+    yield case("uso4_odd_size", plain4, fields(1000), 333)
+    yield case("uso4_wrap", plain4, fields(400, ip_id=65534), 100)
+    yield case("uso4_bytes", plain4, fields(131), 1)
+    yield case(
+        "uso4_options",
+        lambda f: v4(f, options=[IPOption_Router_Alert(), IPOption_Timestamp()]) / udp(f),
+        fields(3000),
+        1400,
+    )
+    yield case("uso4_tag", lambda f: v4(f, Dot1Q(vlan=9)) / udp(f), fields(3000), 1400)
+    yield case(
+        "uso4_two_tags",
+        lambda f: v4(f, Dot1Q(vlan=9, type=0x8100), Dot1Q(vlan=10)) / udp(f),
+        fields(3000),
+        1400,
+    )
+    yield case("uso4_big", plain4, fields(65507), 1472)
+    yield case("uso6", plain6, fields(4000), 1452)
+    yield case("uso6_odd_size", plain6, fields(1000), 333)
+    yield case("uso6_big", plain6, fields(65000), 1452)
+    yield case(
+        "uso6_extensions",
+        lambda f: (
+            v6(
+                IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 12)]),
+                IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)]),
+            )
+            / udp(f)
+        ),
+        fields(5000),
+        1300,
+    )
+    yield case(
+        "uso6_route_done",
+        lambda f: v6(IPv6ExtHdrRouting(addresses=["2001:db8::5"], segleft=0)) / udp(f),
+        fields(2000),
+        1300,
+    )
+    yield case("uso6_tag", lambda f: v6(tags=(Dot1Q(vlan=5),)) / udp(f), fields(3000), 1000)
 
 
 def transport_offset(frame: Packet) -> int:
