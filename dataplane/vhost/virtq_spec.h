@@ -29,6 +29,9 @@
 #define VIRTIO_F_ACCESS_PLATFORM 33
 #define VIRTIO_F_RING_PACKED 34
 #define VIRTIO_F_IN_ORDER 35        /* accepted, and no more: every ring is served in order anyway */
+#define VIRTIO_NET_F_GUEST_USO4 54
+#define VIRTIO_NET_F_GUEST_USO6 55
+#define VIRTIO_NET_F_HOST_USO 56    /* both versions of IP */
 
 #define VIRTIO_BIT(f) (1ULL << (f))
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "vhost/driver.h"
+#include "vhost/virtq.h"
 
 static struct driver d;
 static struct burst b;
@@ -386,6 +387,10 @@ TEST(offloads_follow_features)
     CHECK_EQ(drv_restart(&d, F_V1 | VIRTIO_BIT(VIRTIO_NET_F_CSUM) | VIRTIO_BIT(VIRTIO_NET_F_HOST_TSO4) |
                          VIRTIO_BIT(VIRTIO_NET_F_GUEST_ECN), 16), 0);
     CHECK_EQ(d.port->offloads, OFFLOAD_ECN);
+    CHECK_EQ(drv_restart(&d, F_V1 | VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO6) |
+                         VIRTIO_BIT(VIRTIO_NET_F_HOST_USO), 16), 0);
+    CHECK_EQ(d.port->offloads, OFFLOAD_CSUM | OFFLOAD_USO6);
+    CHECK_EQ(virtq_offloads(d.features, true), OFFLOAD_USO4 | OFFLOAD_USO6);
     CHECK_EQ(d.state->ring[1].features, d.features);
     drv_destroy(&d);
 }

@@ -30,6 +30,9 @@ BITS = {
     "PROTOCOL_FEATURES": 30,
     "VERSION_1": 32,
     "IN_ORDER": 35,  # buffers are returned in the order they were taken, always (vhost/virtq.h)
+    "GUEST_USO4": 54,
+    "GUEST_USO6": 55,
+    "HOST_USO": 56,
 }
 
 OFFERED = sum(1 << bit for bit in BITS.values())
