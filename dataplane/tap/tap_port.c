@@ -31,7 +31,14 @@
 #define TUN_MAJOR 10
 #define TUN_MINOR 200
 
+/* What every kernel we run on does, and what it does since 6.2, whose header may be newer than ours. */
 #define TAP_OFFLOADS (OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6 | OFFLOAD_ECN)
+#define TAP_OFFLOADS_USO (OFFLOAD_USO4 | OFFLOAD_USO6)
+#define KERNEL_OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
 
 #define LINE 64
 #define LINES(n) (((n) + LINE - 1) / LINE * LINE)
@@ -86,7 +93,7 @@ static enum drop_reason check_frame(struct tap_port *t, struct frame *f, const u
 
     if (f->len < ETH_HDR_LEN)
         return DROP_frame_short;
-    why = vnet_parse(wire, f->len, TAP_OFFLOADS, &f->vnet);
+    why = vnet_parse(wire, f->len, atomic_load_explicit(&t->port.offloads, memory_order_relaxed), &f->vnet);
     if (why != DROP_none)
         return why;
     longest = atomic_load_explicit(&t->port.max_frame, memory_order_relaxed) + (has_tag(f) ? VLAN_TAG_LEN : 0);
@@ -314,7 +321,21 @@ static bool is_tap(int fd)
     return (ifr.ifr_flags & IFF_TAP) && (ifr.ifr_flags & IFF_VNET_HDR);
 }
 
-static int configure(int fd)
+/*
+ * The kernel hands over what it is told we take, and takes what it can hand over.  Both versions of UDP
+ * segmentation or none: a kernel treats one alone as none.
+ */
+static int configure_offloads(int fd, uint32_t *offloads)
+{
+    *offloads = TAP_OFFLOADS | TAP_OFFLOADS_USO;
+    if (ioctl(fd, TUNSETOFFLOAD, KERNEL_OFFLOADS | TUN_F_USO4 | TUN_F_USO6) == 0)
+        return 0;
+    *offloads = TAP_OFFLOADS;
+    return ioctl(fd, TUNSETOFFLOAD, KERNEL_OFFLOADS) < 0 ? -errno : 0;
+}
+
+/* Fills @offloads with OFFLOAD_*. */
+static int configure(int fd, uint32_t *offloads)
 {
     const int hdr_len = VNET_WIRE_LEN_MRG;
     const int flags = fcntl(fd, F_GETFL);
@@ -327,9 +348,7 @@ static int configure(int fd)
     if (ioctl(fd, TUNSETVNETLE, &(int){ 1 }) < 0)
         return -errno;
 #endif
-    if (ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN) < 0)
-        return -errno;
-    return 0;
+    return configure_offloads(fd, offloads);
 }
 
 static void tap_stop(struct port *p)
@@ -363,6 +382,7 @@ int tap_port_create(const struct us_port_add *add, struct us_state_page *state, 
                     int news_fd, struct port **out)
 {
     struct tap_port *t;
+    uint32_t offloads = 0;
     int rc;
 
     if (!is_tap(tap_fd))
@@ -376,14 +396,14 @@ int tap_port_create(const struct us_port_add *add, struct us_state_page *state, 
     port_init(&t->port, &tap_ops, add, state, 1);
     t->port.shared = shared;
     t->port.news_fd = news_fd;
-    atomic_store(&t->port.offloads, TAP_OFFLOADS);
     rc = -ENOMEM;
     if (!t->buf)
         goto fail;
     t->fd = fcntl(tap_fd, F_DUPFD_CLOEXEC, 0);
-    rc = t->fd < 0 ? -errno : configure(t->fd);
+    rc = t->fd < 0 ? -errno : configure(t->fd, &offloads);
     if (rc < 0)
         goto fail;
+    atomic_store(&t->port.offloads, offloads);
     rc = rxq_watch(&t->port.rxq[0], t->fd);
     if (rc < 0)
         goto fail;

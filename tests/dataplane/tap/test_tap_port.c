@@ -2,9 +2,9 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * test_tap_port.c - a TAP port over real devices of the kernel: what it
- * refuses, frames both ways with offload requests and tags, a device that
- * goes down and one that vanishes, memory that cannot be read, and two of
- * them with a whole switch between.
+ * refuses, frames both ways with tags, a device that goes down and one that
+ * vanishes, memory that cannot be read, and two of them with a whole switch
+ * between.  Segmentation requests are in test_tap_gso.c.
  *
  * Needs CAP_NET_ADMIN (a network namespace of its own); without it only the
  * refusals run, and the output says so.
@@ -21,52 +21,15 @@
 
 #include "base/rcu.h"
 #include "harness.h"
-#include "tap/tap_wire.h"
+#include "tap/tap_fixture.h"
 
-#define PATIENCE_MS 10000
 #define ALL_OFFLOADS (OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6 | OFFLOAD_ECN)
-
-static const struct us_port_add request = { .port_id = 3, .kind = US_KIND_TAP, .max_frame = 1514 };
-
-static struct us_state_page *new_page(void)
-{
-    return mmap(NULL, US_STATE_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-}
-
-static struct port *new_port(const struct tap_wire *w, int news_fd)
-{
-    struct port *p = NULL;
-
-    CHECK_EQ(tap_port_create(&request, new_page(), w->fd, true, news_fd, &p), 0);
-    return p;
-}
-
-static void end_port(struct port *p)
-{
-    p->ops->stop(p);
-    rcu_wait();
-    p->ops->destroy(p);
-}
-
-static struct burst *new_burst(void)
-{
-    return aligned_alloc(64, sizeof(struct burst));
-}
-
-/* An Ethernet frame of an experimental type, its payload made from @seed. */
-static void make_frame(uint8_t *frame, uint32_t len, uint32_t seed)
-{
-    static const uint8_t hdr[] = { 2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5 };
-
-    memcpy(frame, hdr, sizeof(hdr));
-    for (uint32_t i = sizeof(hdr); i < len; i++)
-        frame[i] = (uint8_t)(i * 31 + seed * 7 + 1);
-}
 
 /* ---- refusals ---- */
 
 static void check_refused(int fd)
 {
+    const struct us_port_add request = { .port_id = 3, .kind = US_KIND_TAP, .max_frame = 1514 };
     struct us_state_page *page = new_page();
     struct port *p = NULL;
 
@@ -111,7 +74,7 @@ TEST(every_op_is_there)
     CHECK(p->ops->kind && p->ops->rx_burst && p->ops->rx_complete && p->ops->tx_burst && p->ops->arm &&
           p->ops->disarm && p->ops->stop && p->ops->destroy);
     CHECK_EQ(p->n_queues, 1);
-    CHECK_EQ(p->offloads, ALL_OFFLOADS);
+    CHECK(p->offloads == ALL_OFFLOADS || p->offloads == (ALL_OFFLOADS | USO_OFFLOADS));
     CHECK(p->shared);
     CHECK(p->rxq[0].watched_fd >= 0 && p->rxq[0].watched_fd != w.fd);
     CHECK(fcntl(p->rxq[0].watched_fd, F_GETFL) & O_NONBLOCK);
@@ -214,99 +177,7 @@ TEST(receives_no_more_than_max_frame)
     free(b);
 }
 
-/* A TCP over IPv4 frame with a segmentation request; @frame has room for 54 + @payload. */
-static struct virtio_net_hdr make_tso(uint8_t *frame, uint32_t payload)
-{
-    static const uint8_t hdr[54] = {
-        2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0,
-        0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
-        0, 80, 0, 81, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0,
-    };
-    const uint32_t ip_len = 40 + payload;
-    uint32_t sum = 0;
-
-    make_frame(frame, 54 + payload, 1);
-    memcpy(frame, hdr, sizeof(hdr));
-    frame[16] = (uint8_t)(ip_len >> 8);
-    frame[17] = (uint8_t)ip_len;
-    for (unsigned i = 14; i < 34; i += 2)
-        sum += (uint32_t)(frame[i] << 8 | frame[i + 1]);
-    sum = (sum & 0xffff) + (sum >> 16);
-    frame[24] = (uint8_t)(~sum >> 8);
-    frame[25] = (uint8_t)~sum;
-    return (struct virtio_net_hdr){ .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
-                                    .hdr_len = 54, .gso_size = 1448, .csum_start = 34, .csum_offset = 16 };
-}
-
-TEST(receives_tso)
-{
-    struct burst *b = new_burst();
-    static uint8_t frame[54 + 20000];
-    struct virtio_net_hdr hdr;
-    struct tap_wire w = { 0 };
-    struct port *p;
-
-    REQUIRE(tap_wire_init(&w));
-    p = new_port(&w, -1);
-    hdr = make_tso(frame, 20000);
-    CHECK(tap_wire_send(&w, &hdr, frame, sizeof(frame)));
-    REQUIRE(p->ops->rx_burst(&p->rxq[0], b) == 1);
-    CHECK_EQ(b->frame[0].len, sizeof(frame));           /* one frame, longer than max_frame */
-    CHECK_EQ(b->frame[0].vnet.flags, VNET_NEEDS_CSUM);
-    CHECK_EQ(b->frame[0].vnet.gso_type, VNET_GSO_TCPV4);
-    CHECK_EQ(b->frame[0].vnet.gso_size, 1448);
-    CHECK_EQ(b->frame[0].vnet.csum_start, 34);
-    CHECK_EQ(b->frame[0].vnet.csum_offset, 16);
-    CHECK_MEM(b->frame[0].hdr, frame, sizeof(frame));
-    end_port(p);
-    tap_wire_fini(&w);
-    free(b);
-}
-
-/* Many long frames: a burst ends at its byte budget. */
-TEST(burst_is_paced)
-{
-    struct burst *b = new_burst();
-    static uint8_t frame[54 + 60000];
-    struct virtio_net_hdr hdr;
-    struct tap_wire w = { 0 };
-    struct port *p;
-    unsigned n, total = 0;
-
-    REQUIRE(tap_wire_init(&w));
-    p = new_port(&w, -1);
-    hdr = make_tso(frame, 60000);
-    for (unsigned i = 0; i < 12; i++)
-        CHECK(tap_wire_send(&w, &hdr, frame, sizeof(frame)));
-    while ((n = p->ops->rx_burst(&p->rxq[0], b)) != 0) {
-        CHECK(n <= BURST_BYTES / 60000 + 1);
-        total += n;
-    }
-    CHECK_EQ(total, 12);
-    end_port(p);
-    tap_wire_fini(&w);
-    free(b);
-}
-
 /* ---- to the host ---- */
-
-/* A frame with a snapshot of @snap bytes and the rest in pieces of @piece bytes, in @iov. */
-static struct frame view_of(uint8_t *bytes, uint32_t len, uint32_t snap, uint32_t piece, struct iovec *iov)
-{
-    struct frame f = { .hdr = bytes, .hdr_len = snap < len ? snap : len, .len = len, .iov = iov,
-                       .out_vid = US_VID_UNTAGGED };
-
-    for (uint32_t at = f.hdr_len; at < len; at += piece)
-        iov[f.n_iov++] = (struct iovec){ bytes + at, len - at < piece ? len - at : piece };
-    return f;
-}
-
-static unsigned transmit(struct port *p, struct frame *f)
-{
-    struct frame *const one[] = { f };
-
-    return p->ops->tx_burst(p, one, 1);
-}
 
 TEST(transmits)
 {
@@ -356,42 +227,6 @@ TEST(transmits_with_tag)
     CHECK_EQ(w.vlan_tci, 0xa000 | 1234);
     CHECK_EQ(p->state->out[0].bytes, 1518);
     CHECK_EQ(p->state->out[0].flooded, 1);
-    end_port(p);
-    tap_wire_fini(&w);
-}
-
-static void check_tso_out(struct tap_wire *w, struct port *p, uint16_t out_vid)
-{
-    static uint8_t bytes[54 + 20000], got[30000];
-    struct virtio_net_hdr hdr = make_tso(bytes, 20000);
-    struct iovec iov[16];
-    struct frame f = view_of(bytes, sizeof(bytes), 128, 4096, iov);
-
-    f.out_vid = out_vid;
-    f.vnet = (struct vnet){ .flags = VNET_NEEDS_CSUM, .gso_type = VNET_GSO_TCPV4, .hdr_len = 54, .gso_size = 1448,
-                            .csum_start = 34, .csum_offset = 16 };
-    CHECK_EQ(transmit(p, &f), 1);
-    memset(&hdr, 0, sizeof(hdr));
-    CHECK_EQ(tap_wire_receive(w, &hdr, got, sizeof(got), PATIENCE_MS), sizeof(bytes));
-    CHECK_MEM(got, bytes, sizeof(bytes));
-    CHECK_EQ(hdr.gso_type, VIRTIO_NET_HDR_GSO_TCPV4);
-    CHECK_EQ(hdr.gso_size, 1448);
-    CHECK(hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM);
-    CHECK_EQ(hdr.csum_start, 34);
-    CHECK_EQ(hdr.csum_offset, 16);
-}
-
-TEST(transmits_tso)
-{
-    struct tap_wire w = { 0 };
-    struct port *p;
-
-    REQUIRE(tap_wire_init(&w));
-    p = new_port(&w, -1);
-    check_tso_out(&w, p, US_VID_UNTAGGED);
-    check_tso_out(&w, p, 7);
-    CHECK_EQ(w.vlan_tci, 7);
-    CHECK_EQ(p->state->out[0].gso, 2);
     end_port(p);
     tap_wire_fini(&w);
 }
@@ -574,11 +409,8 @@ MAIN
     RUN(receives);
     RUN(receives_after_silence);
     RUN(receives_no_more_than_max_frame);
-    RUN(receives_tso);
-    RUN(burst_is_paced);
     RUN(transmits);
     RUN(transmits_with_tag);
-    RUN(transmits_tso);
     RUN(device_down);
     RUN(too_many_pieces);
     RUN(unreadable_source);
