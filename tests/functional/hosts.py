@@ -28,7 +28,7 @@ ETH_P_ALL = 3
 ARP, IPV4 = b"\x08\x06", b"\x08\x00"
 
 
-def _open_in(namespace: str, ifname: str) -> socket.socket:
+def _open_in(namespace: str, family: int, kind: int, proto: int) -> socket.socket:
     """Changes the calling thread's namespace for good."""
     fd = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -37,19 +37,23 @@ def _open_in(namespace: str, ifname: str) -> socket.socket:
             raise OSError(ctypes.get_errno(), "setns")
     finally:
         os.close(fd)
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-    sock.bind((ifname, ETH_P_ALL))
-    sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-    return sock
+    return socket.socket(family, kind, proto)
+
+
+def socket_in(namespace: Namespace, family: int, kind: int, proto: int = 0) -> socket.socket:
+    """A socket of a namespace: a thread of its own enters it, the socket stays there, we do not."""
+    with ThreadPoolExecutor(max_workers=1) as visitor:
+        return visitor.submit(_open_in, namespace.name, family, kind, proto).result()
 
 
 class RawSocket:
     """Sends and receives whole frames at an interface of a namespace."""
 
     def __init__(self, namespace: Namespace, ifname: str) -> None:
-        # A thread of its own enters the namespace: the socket stays there, we do not.
-        with ThreadPoolExecutor(max_workers=1) as visitor:
-            self.sock = visitor.submit(_open_in, namespace.name, ifname).result()
+        every = socket.htons(ETH_P_ALL)
+        self.sock = socket_in(namespace, socket.AF_PACKET, socket.SOCK_RAW, every)
+        self.sock.bind((ifname, ETH_P_ALL))
+        self.sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
 
     def send(self, data: bytes) -> None:
         self.sock.send(data)
