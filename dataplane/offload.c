@@ -27,6 +27,13 @@
 /* Slices of one segment; a source more finely chopped is copied instead. */
 #define SEG_IOV_MAX 20
 
+/*
+ * Datagrams of a UDP request that goes on uncut: Linux as receiver refuses more than UDP_MAX_SEGMENTS, 64 in
+ * older releases and 128 since, and a sender need not be Linux.
+ */
+#define USO_SEGS_WHOLE 64
+#define UDP_HDR_LEN 8
+
 #define LINE 64
 #define LINES(n) (((n) + LINE - 1) / LINE * LINE)
 /* A batch holds at most one frame's payload, and room and headers for each segment. */
@@ -183,8 +190,8 @@ static enum drop_reason begin_gso(struct offload_scratch *s, const struct frame 
     return DROP_none;
 }
 
-/* The one request whose type does not tell the version of IP, while receivers choose by version. */
-uint32_t offload_uso_of(const struct frame *f)
+/* OFFLOAD_USO* that the frame takes, by its version of IP, which the request does not tell; both if its headers do not. */
+static uint32_t uso_need(const struct frame *f)
 {
     uint32_t l3;
 
@@ -196,6 +203,13 @@ uint32_t offload_uso_of(const struct frame *f)
     default:
         return OFFLOAD_USO4 | OFFLOAD_USO6;
     }
+}
+
+bool offload_uso_fits(const struct frame *f, uint32_t offloads)
+{
+    if (f->len > f->vnet.csum_start + (uint32_t)f->vnet.gso_size * USO_SEGS_WHOLE + UDP_HDR_LEN)
+        return false;
+    return (uso_need(f) & ~offloads) == 0;
 }
 
 enum drop_reason offload_begin(struct offload_scratch *s, const struct frame *f, uint32_t offloads)

@@ -22,8 +22,14 @@ struct offload_scratch;
 struct offload_scratch *offload_scratch_create(void);
 void offload_scratch_destroy(struct offload_scratch *s);
 
-/* OFFLOAD_USO* that a UDP segmentation request takes; both where its headers do not tell. */
-uint32_t offload_uso_of(const struct frame *f);
+/**
+ * offload_uso_fits() - the same for a UDP segmentation request, apart from its checksum
+ * @f: the frame, gso_type VNET_GSO_UDP_L4
+ * @offloads: OFFLOAD_* of the receiver
+ *
+ * Return: false as well if the request is for more datagrams than every receiver that negotiates them takes.
+ */
+bool offload_uso_fits(const struct frame *f, uint32_t offloads);
 
 /**
  * offload_fits() - may the frame go to a receiver untouched?
@@ -42,8 +48,8 @@ static inline bool offload_fits(const struct frame *f, uint32_t offloads)
         need |= OFFLOAD_TSO4;
     else if ((f->vnet.gso_type & ~VNET_GSO_ECN) == VNET_GSO_TCPV6)
         need |= OFFLOAD_TSO6;
-    else if (f->vnet.gso_type == VNET_GSO_UDP_L4)
-        need |= offload_uso_of(f);
+    else if (f->vnet.gso_type == VNET_GSO_UDP_L4 && !offload_uso_fits(f, offloads))
+        return false;
     if (f->vnet.gso_type & VNET_GSO_ECN)
         need |= OFFLOAD_ECN;
     return (need & ~offloads) == 0;

@@ -381,6 +381,23 @@ TEST(fits_udp_by_version)
     CHECK(uso_fits("uso4_two_tags", 21, four | six) && !uso_fits("uso4_two_tags", 21, four));
 }
 
+/* More datagrams than a receiver need take are cut here. */
+TEST(fits_udp_by_number)
+{
+    const struct vector *v = vector_of("uso4");
+    uint8_t hdr[128];
+    struct frame f = { .hdr = hdr, .hdr_len = v->hdr_len, .vnet = v->vnet };
+
+    memcpy(hdr, v->hdr, v->hdr_len);
+    f.vnet.gso_size = 100;
+    f.len = v->hdr_len + 6400;
+    CHECK(offload_fits(&f, ALL_OFFLOADS));
+    f.len++;
+    CHECK(!offload_fits(&f, ALL_OFFLOADS));
+    f.vnet.gso_size = 65535;
+    CHECK(offload_fits(&f, ALL_OFFLOADS));
+}
+
 MAIN
 {
     RUN(vectors_full_checksum);
@@ -392,4 +409,5 @@ MAIN
     RUN(noise);
     RUN(fits);
     RUN(fits_udp_by_version);
+    RUN(fits_udp_by_number);
 }

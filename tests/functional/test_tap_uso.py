@@ -85,13 +85,13 @@ def host(switch: Switch) -> Iterator[Host]:
         switch.call("port.delete", name=name)
 
 
-def content(seed: int, datagrams: int = DATAGRAMS) -> bytes:
+def content(seed: int) -> bytes:
     """The last datagram is shorter, and of an odd length."""
-    return random.Random(seed).randbytes(datagrams * SIZE - 301)
+    return random.Random(seed).randbytes(DATAGRAMS * SIZE - 301)
 
 
-def cut(data: bytes) -> list[bytes]:
-    return [data[at : at + SIZE] for at in range(0, len(data), SIZE)]
+def cut(data: bytes, size: int = SIZE) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def received(guest: Guest, version: int, frames: int) -> list[tuple[bytes, bytes]]:
@@ -154,32 +154,37 @@ def test_kernel_to_guest_with(lab: Lab, host: Host, version: int) -> None:
         assert b"".join(f[l4 + 8 :] for _, f in got) == data
 
 
-@pytest.mark.parametrize("version", [4, 6])
-def test_guest_to_kernel(lab: Lab, host: Host, version: int) -> None:
-    """A guest's request goes to the device as it is; the kernel's socket gets the datagrams."""
-    guest = lab.guest("lan", wanted=PLAIN | m.F_CSUM | m.F_HOST_USO)
-    addresses = [socket.inet_pton(FAMILY[version], where[version]) for where in (GUEST, HOST)]
-    data, l3 = content(5 + version), 14
-    length = 8 + len(data)
+def datagram(guest: Guest, host: Host, version: int, data: bytes) -> tuple[int, bytes]:
+    """Offset of the UDP header, and a frame of one long datagram, its checksum left to do."""
+    addresses = b"".join(socket.inet_pton(FAMILY[version], to[version]) for to in (GUEST, HOST))
+    length, l3 = 8 + len(data), 14
     if version == 4:
-        ip = b"\x45\0" + (20 + length).to_bytes(2, "big") + b"\0\1\x40\0\x40\x11\0\0"
-        ip += b"".join(addresses)
+        ip = b"\x45\0" + (20 + length).to_bytes(2, "big") + b"\0\1\x40\0\x40\x11\0\0" + addresses
         ip = ip[:10] + (ones_sum(ip) ^ 0xFFFF).to_bytes(2, "big") + ip[12:]
     else:
-        ip = b"\x60\0\0\0" + length.to_bytes(2, "big") + b"\x11\x40" + b"".join(addresses)
-    l4 = l3 + len(ip)
+        ip = b"\x60\0\0\0" + length.to_bytes(2, "big") + b"\x11\x40" + addresses
     ports = (7776).to_bytes(2, "big") + PORT.to_bytes(2, "big")
     f = host.mac + guest.mac + ETHERTYPE[version] + ip + ports + length.to_bytes(2, "big")
-    f += ones_sum(pseudo_header(f, l3, version == 6, True, length)).to_bytes(2, "big") + data
-    header = VNET.pack(NEEDS_CSUM, GSO_UDP_L4, l4 + 8, SIZE, l4, 6) + b"\0\0"
+    pseudo = pseudo_header(f, l3, version == 6, True, length)
+    return l3 + len(ip), f + ones_sum(pseudo).to_bytes(2, "big") + data
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("size", [SIZE, 300], ids=["whole", "more than a receiver takes"])
+def test_guest_to_kernel(lab: Lab, host: Host, version: int, size: int) -> None:
+    """The device gets the request as it is, or datagrams if it is for too many; a socket does."""
+    guest = lab.guest("lan", wanted=PLAIN | m.F_CSUM | m.F_HOST_USO)
+    data = content(5 + version)
+    l4, f = datagram(guest, host, version, data)
+    header = VNET.pack(NEEDS_CSUM, GSO_UDP_L4, l4 + 8, size, l4, 6) + b"\0\0"
     with socket_in(host.namespace, FAMILY[version], socket.SOCK_DGRAM) as sock:
         sock.bind((HOST[version], PORT))
         sock.settimeout(10)
         host.knows(GUEST[version], guest.mac.hex(":"))
         assert guest.front.send_frames([f], header) == 1
-        assert [sock.recv(65536) for _ in range(DATAGRAMS)] == cut(data)
-    assert host.counters("outgoing")["gso"] == 1
-    assert host.counters("outgoing")["gso_fixed"] == 0
+        assert [sock.recv(65536) for _ in cut(data, size)] == cut(data, size)
+    outgoing = host.counters("outgoing")
+    assert (outgoing["gso"], outgoing["gso_fixed"]) == ((1, 0) if size == SIZE else (0, 1))
 
 
 def udp_counters(vm: Vm) -> dict[str, int]:

@@ -89,7 +89,7 @@ class Rig:
         """Number and size: what the largest number of segments, or the longest frame, takes."""
         if features & MRG_RXBUF:
             return 2048, 2048
-        return (64, 65600) if features & TSO else (2048, self.max_frame + 16)
+        return 2048, 65600 if features & TSO else self.max_frame + 16
 
     def _plug(self, features: int, vid: int, buffers: int, buffer_size: int) -> Guest:
         number = len(self.guests) + 1
