@@ -167,6 +167,13 @@ PORT_DEFAULTS_OPTS: list[cfg.Opt] = [
         max=65521,
         help="Bytes of layer 3 payload in a frame; longer frames are dropped and counted.",
     ),
+    cfg.IntOpt(
+        "queues",
+        default=8,
+        min=1,
+        max=8,
+        help="Queue pairs that a guest may use, at most. Those it does not use cost nothing.",
+    ),
 ]
 
 GROUPS: dict[str, list[cfg.Opt]] = {

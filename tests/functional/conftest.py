@@ -87,13 +87,14 @@ class Lab:
         ram: Any = None,
         wanted: int | None = None,
         ring_size: int = 256,
+        pairs: int = 1,
         **spec: Any,
     ) -> Guest:
         """A port with a polite guest on it."""
         number = next(_names)
         name, path = self.port(f"g{number}", mode=mode, segment=segment, **spec)
         more = {} if wanted is None else {"wanted": wanted}
-        front = Frontend(path, listen=mode == "server", ram=ram, ring_size=ring_size, **more)
+        front = Frontend(path, listen=mode == "server", ram=ram, ring_size=ring_size, pairs=pairs, **more)
         guest = Guest(name, mac(number), front)
         self._guests.append(guest)
         if start:

@@ -79,6 +79,15 @@ FloodBurst = Annotated[
 FdbQuota = Annotated[
     int, Meta(ge=0, le=5 * 2**20, description="Addresses learned from the port, at most.")
 ]
+Queues = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=8,
+        description="Queue pairs that the guest may use, 1 to 8; those it does not use cost"
+        " nothing. A change counts from the next connection on.",
+    ),
+]
 Description = Annotated[
     str, Meta(max_length=256, description="Free text for people, at most 256 characters.")
 ]
@@ -122,6 +131,7 @@ class PortChanges(Params, frozen=True):
     flood_rate: FloodRate | UnsetType | None = UNSET
     flood_burst: FloodBurst | UnsetType | None = UNSET
     fdb_quota: FdbQuota | UnsetType | None = UNSET
+    queues: Queues | UnsetType | None = UNSET
     admin_up: bool | UnsetType = UNSET
     description: Description | UnsetType = UNSET
 
@@ -197,6 +207,7 @@ class Port(Result, frozen=True):
     flood_rate: int
     flood_burst: int
     fdb_quota: int
+    queues: int
     admin_up: bool
     description: str
     link: str  # waiting, negotiating, up, broken, down
@@ -222,6 +233,9 @@ class Ring(Result, frozen=True):
     size: int
     last_avail: int
     used_idx: int
+    frames: int
+    bytes: int
+    dropped: int
 
 
 class Counters(Result, frozen=True):

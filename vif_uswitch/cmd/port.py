@@ -33,6 +33,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("flood_rate", "Flood rate", right=True, shown=False),
     Column("flood_burst", "Flood burst", right=True, shown=False),
     Column("fdb_quota", "FDB quota", right=True, shown=False),
+    Column("queues", "Queue pairs", right=True, shown=False),
     Column("peer_pid", "Peer pid", right=True, shown=False),
     Column("description", "Description", shown=False),
 )
@@ -93,6 +94,10 @@ def _changeable(parser: argparse.ArgumentParser) -> None:
     option("--flood-rate", type=int, metavar="N", help="copies a second by flooding, 0: no limit")
     option("--flood-burst", type=int, metavar="N", help="copies at once by flooding")
     option("--fdb-quota", type=int, metavar="N", help="addresses learned from it, at most")
+    option(
+        "--queues", type=int, metavar="N",
+        help="queue pairs its guest may use, 1 to 8; counts from the next connection on",
+    )  # fmt: skip
     option("--description", metavar="TEXT")
     option("--down", action="store_true", help="cut it off: it neither sends nor receives")
 
@@ -134,6 +139,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
             "flood_rate": args.flood_rate,
             "flood_burst": args.flood_burst,
             "fdb_quota": args.fdb_quota,
+            "queues": args.queues,
             "description": args.description,
         }.items()
         if value is not None

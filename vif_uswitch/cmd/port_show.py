@@ -44,7 +44,8 @@ def _rings(rings: list[dict[str, Any]]) -> str:
         state = state if ring["active"] else "not started"
         lines.append(
             f"{ring['index']} (guest {role}): {state}, size {ring['size']},"
-            f" avail {ring['last_avail']}, used {ring['used_idx']}"
+            f" avail {ring['last_avail']}, used {ring['used_idx']},"
+            f" {ring['frames']} frames, {ring['dropped']} dropped"
         )
     return "\n".join(lines)
 

@@ -40,6 +40,7 @@ _ROW = struct.Struct("<HH")
 
 U64 = Annotated[int, msgspec.Meta(ge=0)]
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+QueuePairs = Annotated[int, msgspec.Meta(ge=1, le=8)]
 
 
 class BadBlob(ValueError):
@@ -81,6 +82,7 @@ class SessionRecord(Record, frozen=True):
     protocol_features: U64 = 0
     status: Annotated[int, msgspec.Meta(ge=0, lt=256)] = 0
     peer_pid: int | None = None
+    queue_pairs: QueuePairs = 1  # what GET_QUEUE_NUM says; earlier releases had one
 
 
 class RegionRecord(Record, frozen=True):

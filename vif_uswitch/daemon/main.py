@@ -153,6 +153,7 @@ def port_defaults(conf: cfg.ConfigOpts) -> PortDefaults:
         flood_rate=section.flood_rate,
         flood_burst=section.flood_burst,
         fdb_quota=section.fdb_quota,
+        queues=section.queues,
         mtu=section.mtu,
     )
 

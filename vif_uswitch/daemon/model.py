@@ -66,6 +66,7 @@ class PortConfig:
     flood_rate: int = 0  # copies a second, 0: no limit
     flood_burst: int = 0
     fdb_quota: int = 256
+    queues: int = 8  # queue pairs that a guest may use
     features_off: int = 0  # virtio feature bits never offered on this port
 
     @property

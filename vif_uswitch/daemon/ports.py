@@ -31,6 +31,7 @@ class PortDefaults:
     flood_burst: int = 0
     fdb_quota: int = 256
     mtu: int = 1500
+    queues: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Port:
     flood_rate: int | None = None
     flood_burst: int | None = None
     fdb_quota: int | None = None
+    queues: int | None = None
     admin_up: bool = True
     description: str = ""
 
@@ -178,7 +180,8 @@ def _with_segments(desired: Desired, names: Iterable[str], create: bool) -> Desi
 def changed(port: Port, changes: api.PortChanges) -> Port:
     """``port`` with those members replaced that ``changes`` names."""
     values: dict[str, Any] = {}
-    for name in ("segment", "mtu", "flood_rate", "flood_burst", "fdb_quota", "admin_up"):
+    plain = ("segment", "mtu", "flood_rate", "flood_burst", "fdb_quota", "queues", "admin_up")
+    for name in plain:
         value = getattr(changes, name)
         if value is not UNSET:
             values[name] = value
@@ -241,6 +244,8 @@ def check_port(port: Port) -> None:
             raise InvalidInput("ifname", "", "a tap port needs one", "Give --ifname NAME.")
         if port.path or port.mode is not Mode.SERVER:
             raise InvalidInput("port", port.name, "a tap port has neither path nor mode")
+        if port.queues not in (None, 1):
+            raise InvalidInput("queues", port.queues, "a tap port has one queue pair", "Leave it.")
     elif port.ifname:
         raise InvalidInput(
             "ifname", port.ifname, "a vhost-user port has none", "Give --type tap, or --path."
@@ -300,6 +305,7 @@ def config_of(desired: Desired, port: Port, defaults: PortDefaults) -> PortConfi
         flood_rate=or_default(port.flood_rate, defaults.flood_rate),
         flood_burst=or_default(port.flood_burst, defaults.flood_burst),
         fdb_quota=or_default(port.fdb_quota, defaults.fdb_quota),
+        queues=or_default(port.queues, defaults.queues) if port.kind is Kind.VHOST else 1,
     )
 
 

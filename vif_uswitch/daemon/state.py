@@ -88,6 +88,7 @@ def _spec(port: Port) -> dict[str, Any]:
         "flood_rate": port.flood_rate,
         "flood_burst": port.flood_burst,
         "fdb_quota": port.fdb_quota,
+        "queues": port.queues,
         "admin_up": port.admin_up,
         "description": port.description,
     }

@@ -34,6 +34,9 @@ class RingLive:
     size: int
     last_avail: int
     used_idx: int
+    frames: int = 0  # since the port exists, whichever guest used the queue
+    bytes: int = 0
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

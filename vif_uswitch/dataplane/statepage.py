@@ -129,9 +129,11 @@ class StatePage:
 
     def ring(self, index: int, enabled: bool) -> RingLive:
         row = self._page.ring[index]
+        queue = (getattr(self._page, "in") if index % 2 else self._page.out)[index // 2]
         return RingLive(
-            index, bool(row.active), enabled, int(row.size), int(row.last_avail), int(row.used_idx)
-        )
+            index, bool(row.active), enabled, int(row.size), int(row.last_avail),
+            int(row.used_idx), int(queue.frames), int(queue.bytes), sum(queue.drop),
+        )  # fmt: skip
 
     def incoming(self) -> QueueCounters:
         """Frames that entered the switch from the port, all queues together."""

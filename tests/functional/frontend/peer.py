@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole front-end: socket, negotiation, one receive and one transmit ring, frames.
+"""A whole front-end: socket, negotiation, receive and transmit rings, frames.
 
-Ring 0 receives, ring 1 transmits (the guest's view).  ``start`` does what a
+Ring 0 receives, ring 1 transmits (the guest's view), and so on for each queue pair.  ``start`` does what a
 polite QEMU does; the pieces can be called one by one to do otherwise.
 """
 
@@ -49,16 +49,17 @@ class Frontend:
         listen: bool = False,
         ram: GuestRam | None = None,
         ring_size: int = 256,
+        pairs: int = 1,
         wanted: int = POLITE & ~m.F_EVENT_IDX,
     ) -> None:
-        self.path, self.wanted = path, wanted
+        self.path, self.wanted = path, wanted if pairs == 1 else wanted | m.F_MQ
         self.ram = ram or GuestRam()
-        self.rings = [DriverRing(self.ram, ring_size), DriverRing(self.ram, ring_size)]
+        self.rings = [DriverRing(self.ram, ring_size) for _ in range(2 * pairs)]
         self.features = 0
         self.protocol_features = 0
-        self.rx_buffers: dict[int, tuple[int, int]] = {}
+        self.rx_of: dict[int, dict[int, tuple[int, int]]] = {i: {} for i in self.rx_rings}
         self._tx_free: list[tuple[int, int]] = []
-        self._tx_used: dict[int, tuple[int, int]] = {}
+        self._tx_used: dict[tuple[int, int], tuple[int, int]] = {}
         self._listener: socket.socket | None = None
         if listen:
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -68,6 +69,15 @@ class Frontend:
             os.chmod(path, 0o666)
             self._listener.listen(1)
         self.sock: socket.socket | None = None
+
+    @property
+    def rx_rings(self) -> range:
+        return range(0, len(self.rings), 2)
+
+    @property
+    def rx_buffers(self) -> dict[int, tuple[int, int]]:
+        """The buffers in the first receive ring, by head."""
+        return self.rx_of[RX]
 
     # -- the socket ---------------------------------------------------------
 
@@ -168,6 +178,7 @@ class Frontend:
         if offered & m.F_PROTOCOL_FEATURES:
             self.protocol_features = self.ask_u64(m.Req.GET_PROTOCOL_FEATURES) & (
                 m.PF_REPLY_ACK | m.PF_CONFIGURE_MEM_SLOTS | m.PF_STATUS | m.PF_MTU
+                | (m.PF_MQ if len(self.rings) > 2 else 0)
             )
             self.send(m.Req.SET_PROTOCOL_FEATURES, struct.pack("<Q", self.protocol_features))
         self.send(m.Req.SET_OWNER)
@@ -194,8 +205,8 @@ class Frontend:
         self.send(m.Req.SET_VRING_ERR, struct.pack("<Q", index), [ring.err_fd])
         self.send(m.Req.SET_VRING_KICK, struct.pack("<Q", index), [ring.kick_fd])
 
-    def enable(self, on: bool = True, rings: Iterable[int] = (RX, TX)) -> None:
-        for index in rings:
+    def enable(self, on: bool = True, rings: Iterable[int] | None = None) -> None:
+        for index in range(len(self.rings)) if rings is None else rings:
             self.send(m.Req.SET_VRING_ENABLE, m.pack_state(index, int(on)))
 
     def sync(self) -> None:
@@ -208,14 +219,15 @@ class Frontend:
             self.connect()
         self.negotiate()
         self.set_mem_table()
-        for index in (RX, TX):
+        for index in range(len(self.rings)):
             self.setup_ring(index)
         if self.features & m.F_PROTOCOL_FEATURES:
             self.enable()
         if self.protocol_features & m.PF_STATUS:
             self.send(m.Req.SET_STATUS, struct.pack("<Q", m.STATUS_DRIVER_OK))
         self.sync()
-        self.post_rx(rx_buffers, buffer_size)
+        for index in self.rx_rings:
+            self.post_rx(rx_buffers, buffer_size, index)
         return self
 
     def stop_ring(self, index: int) -> int:
@@ -228,10 +240,11 @@ class Frontend:
         """What a rebooted guest does: memory cleared, new rings, old buffers forgotten."""
         for ring in self.rings:
             ring.close()
-        size = self.rings[RX].size
+        sizes = [ring.size for ring in self.rings]
         self.ram.clear()
-        self.rings = [DriverRing(self.ram, size), DriverRing(self.ram, size)]
-        self.rx_buffers.clear()
+        self.rings = [DriverRing(self.ram, size) for size in sizes]
+        for buffers in self.rx_of.values():
+            buffers.clear()
         self._tx_used.clear()
         self._tx_free.clear()
 
@@ -241,12 +254,22 @@ class Frontend:
     def hdr_len(self) -> int:
         return 12 if self.features & (m.F_VERSION_1 | m.F_MRG_RXBUF) else 10
 
-    def post_rx(self, count: int, size: int = 2048) -> None:
+    def reset_ring(self, index: int, size: int) -> None:
+        """VIRTIO_F_RING_RESET: this ring anew, of another size; its buffers come back to us."""
+        self.stop_ring(index)
+        self.rings[index].close()
+        self.rings[index] = DriverRing(self.ram, size)
+        if index % 2 == 0:
+            self.rx_of[index].clear()
+        self.setup_ring(index)
+        self.sync()
+
+    def post_rx(self, count: int, size: int = 2048, index: int = RX) -> None:
         """Give the switch receive buffers."""
-        ring = self.rings[RX]
+        ring = self.rings[index]
         for _ in range(count):
             gpa = self.ram.alloc(size)
-            self.rx_buffers[ring.add([(gpa, size, True)])] = (gpa, size)
+            self.rx_of[index][ring.add([(gpa, size, True)])] = (gpa, size)
         ring.publish()
         ring.kick()
 
@@ -264,36 +287,37 @@ class Frontend:
         header: bytes | None = None,
         wait: bool = True,
         timeout: float = 5.0,
+        index: int = TX,
     ) -> int:
         """Transmit frames (zero virtio-net header unless given); returns how many came back."""
-        ring = self.rings[TX]
+        ring = self.rings[index]
         n = 0
         for frame in frames:
             data = (header if header is not None else bytes(self.hdr_len)) + frame
             gpa, room = self._tx_buffer(len(data))
             self.ram.write(gpa, data)
-            self._tx_used[ring.add([(gpa, len(data), False)])] = (gpa, room)
+            self._tx_used[index, ring.add([(gpa, len(data), False)])] = (gpa, room)
             n += 1
         ring.publish()
         ring.kick()
-        return len(self.reap_tx(n, timeout)) if wait else n
+        return len(self.reap_tx(n, timeout, index)) if wait else n
 
-    def reap_tx(self, count: int, timeout: float = 5.0) -> list[int]:
+    def reap_tx(self, count: int, timeout: float = 5.0, index: int = TX) -> list[int]:
         """Wait for completed transmissions, recycle their buffers; returns the heads."""
-        heads = [head for head, _ in self.rings[TX].wait_used(count, timeout)]
+        heads = [head for head, _ in self.rings[index].wait_used(count, timeout)]
         for head in heads:
-            if head in self._tx_used:
-                self._tx_free.append(self._tx_used.pop(head))
+            if (index, head) in self._tx_used:
+                self._tx_free.append(self._tx_used.pop((index, head)))
         return heads
 
     def recv_frames(
-        self, count: int, timeout: float = 5.0, quiet: float | None = None
+        self, count: int, timeout: float = 5.0, quiet: float | None = None, index: int = RX
     ) -> list[tuple[bytes, bytes]]:
         """Wait for frames; returns (virtio-net header, frame) each and posts the buffers again.
 
         ``quiet``: instead of a count, collect until nothing came for that many seconds.
         """
-        ring = self.rings[RX]
+        ring, buffers = self.rings[index], self.rx_of[index]
         out: list[tuple[bytes, bytes]] = []
         pending = b""
         buffers_left = 0
@@ -303,9 +327,9 @@ class Frontend:
             if not done:
                 break
             for head, written in done:
-                gpa, size = self.rx_buffers.pop(head)
+                gpa, size = buffers.pop(head)
                 data = self.ram.read(gpa, written)
-                self.rx_buffers[ring.add([(gpa, size, True)])] = (gpa, size)
+                buffers[ring.add([(gpa, size, True)])] = (gpa, size)
                 pending += data
                 if buffers_left == 0:
                     mergeable = self.hdr_len == 12 and self.features & m.F_MRG_RXBUF

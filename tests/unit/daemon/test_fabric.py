@@ -403,7 +403,7 @@ def test_l10_a_request_that_died_half_way_ends_only_its_session() -> None:
         (escrow.SLOT_MEMORY, b'\x01{"regions":[{"gpa":-1,"size":1,"uva":0,"mmap_offset":0}]}'),
         (escrow.SLOT_RING, b'\x01{"size":"x"}'),
         (escrow.SLOT_RING, b"\x01{}"),
-        (escrow.SLOT_RING + 9, b"\x01{}"),
+        (escrow.SLOT_RING + 16, b"\x01{}"),
     ],
 )
 def test_damaged_escrow_costs_a_session_not_more(slot: int, blob: bytes) -> None:

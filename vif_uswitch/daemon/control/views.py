@@ -32,6 +32,7 @@ def port_view(desired: Desired, port: Port, defaults: PortDefaults, live: PortLi
         flood_rate=config.flood_rate,
         flood_burst=config.flood_burst,
         fdb_quota=config.fdb_quota,
+        queues=config.queues,
         admin_up=port.admin_up,
         description=port.description,
         link=link_of(port, live).value,
@@ -65,6 +66,9 @@ def detail_view(
                 size=ring.size,
                 last_avail=ring.last_avail,
                 used_idx=ring.used_idx,
+                frames=ring.frames,
+                bytes=ring.bytes,
+                dropped=ring.dropped,
             )
             for ring in live.rings
         ),

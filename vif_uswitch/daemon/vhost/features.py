@@ -24,12 +24,14 @@ BITS = {
     "CTRL_RX": 18,
     "CTRL_VLAN": 19,
     "GUEST_ANNOUNCE": 21,
+    "MQ": 22,
     "CTRL_MAC_ADDR": 23,
     "INDIRECT_DESC": 28,
     "EVENT_IDX": 29,
     "PROTOCOL_FEATURES": 30,
     "VERSION_1": 32,
     "IN_ORDER": 35,  # buffers are returned in the order they were taken, always (vhost/virtq.h)
+    "RING_RESET": 40,  # §2.6.1; arrives as GET_VRING_BASE and a new set-up of one ring
     "GUEST_USO4": 54,
     "GUEST_USO6": 55,
     "HOST_USO": 56,
@@ -38,8 +40,10 @@ BITS = {
 OFFERED = sum(1 << bit for bit in BITS.values())
 PROTOCOL_FEATURES = 1 << BITS["PROTOCOL_FEATURES"]
 MTU = 1 << BITS["MTU"]
+MQ = 1 << BITS["MQ"]
 
 PROTOCOL_BITS = {
+    "MQ": 0,
     "REPLY_ACK": 3,
     "NET_MTU": 4,
     "RESET_DEVICE": 13,
@@ -51,6 +55,7 @@ PROTOCOL_OFFERED = sum(1 << bit for bit in PROTOCOL_BITS.values())
 STATUS_FEATURES_OK = 8
 
 
-def offered(features_off: int) -> int:
+def offered(features_off: int, queue_pairs: int) -> int:
     """Features of a port.  What negotiation itself needs cannot be switched off."""
-    return OFFERED & ~features_off | PROTOCOL_FEATURES
+    alone = MQ if queue_pairs == 1 else 0
+    return OFFERED & ~features_off & ~alone | PROTOCOL_FEATURES

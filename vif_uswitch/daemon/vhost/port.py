@@ -38,7 +38,7 @@ from vif_uswitch.daemon.vhost.endpoint import Connector, Listener, peer_pid
 from vif_uswitch.daemon.vhost.fds import Fds, write_eventfds
 from vif_uswitch.daemon.vhost.msg import Message
 from vif_uswitch.daemon.vhost.ring import region_of
-from vif_uswitch.daemon.vhost.session import RINGS, SLOTS, Session
+from vif_uswitch.daemon.vhost.session import Session
 from vif_uswitch.dataplane.base import (
     Dataplane,
     DataplaneGone,
@@ -133,7 +133,8 @@ class VhostPort(FabricPort):
     def _begin(self, sock: socket.socket) -> None:
         config = self.config
         pid = peer_pid(sock)
-        session = Session(virtio.offered(config.features_off), config.mtu, pid)
+        offered = virtio.offered(config.features_off, config.queues)
+        session = Session(offered, config.mtu, config.queues, pid)
         self.say(f"process {pid} connected")
         self._start_session(session, sock, fresh=True)
 
@@ -168,7 +169,7 @@ class VhostPort(FabricPort):
         self.say(f"session ended: {reason}" if reason else "the peer hung up")
         self._drop_session()
         with suppress(DataplaneRefused):
-            await self.ask(self._forget_session)
+            await self.ask(lambda dataplane: self._forget_session(dataplane, session))
         self._set_busy(False)
         if self._next is not None:
             sock, self._next = self._next, None
@@ -184,12 +185,12 @@ class VhostPort(FabricPort):
         if session is not None:
             session.close()
 
-    async def _forget_session(self, dataplane: Dataplane) -> None:
-        for ring in range(RINGS):
+    async def _forget_session(self, dataplane: Dataplane, session: Session) -> None:
+        for ring in session.rings_used:
             with suppress(DataplaneRefused):  # it did not run
-                await dataplane.ring_stop(self.port_id, ring)
+                await dataplane.ring_stop(self.port_id, ring.index)
         await dataplane.vhost_mem(self.port_id, ())
-        for slot in SLOTS:
+        for slot in session.slots:
             await dataplane.escrow_drop(self.port_id, slot)
 
     def _close_next(self) -> None:
@@ -291,7 +292,7 @@ class VhostPort(FabricPort):
 
     def _slots(self) -> tuple[int, ...]:
         listener = (escrow.SLOT_LISTENER,) if self.listener is not None else ()
-        return listener + (SLOTS if self.session is not None else ())
+        return listener + (self.session.slots if self.session is not None else ())
 
     def entry(self, slot: int) -> tuple[escrow.Record, tuple[int, ...]]:
         if slot == escrow.SLOT_PORT:
@@ -348,7 +349,7 @@ class VhostPort(FabricPort):
             memory_bytes=sum(region.size for region in memory),
             sessions=self._sessions,
         )
-        rings = (self.page.ring(r.index, session.enabled(r)) for r in session.rings)
+        rings = (self.page.ring(r.index, session.enabled(r)) for r in session.rings_used)
         return replace(live, rings=tuple(rings))
 
     # ---- adoption ----
@@ -366,7 +367,7 @@ class VhostPort(FabricPort):
             close_entries([*slots.values(), *([entry] if entry else [])])
             return ""
         sock = socket.socket(fileno=entry.fds[0])
-        session = Session(virtio.offered(self.config.features_off), self.config.mtu)
+        session = Session(0, self.config.mtu)
         reason = ""
         try:
             if self.page.busy:
@@ -374,9 +375,12 @@ class VhostPort(FabricPort):
                 reason = "uswitchd died while it worked on a request"
             else:
                 restore(session, entry, slots)
+                pairs = session.record.queue_pairs  # as its peer was told
+                session.offered = virtio.offered(self.config.features_off, pairs)
         except (ValueError, escrow.BadBlob) as error:
             reason = f"what an earlier uswitchd left is damaged: {error}"
         if reason:
+            session.claim_all()
             # The peer sees a clean end and comes again; what it asked for last is lost.
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

@@ -51,25 +51,26 @@ from vif_uswitch.daemon.vhost.msg import Message, Request, Violation
 from vif_uswitch.daemon.vhost.ring import EVENTFDS, Ring, claim, close_regions, covers
 from vif_uswitch.dataplane.base import DataplaneRefused, MemRegion, RingSetup
 
-RINGS = 2  # one queue pair; more come with the MQ protocol feature
-QUEUE_PAIRS = RINGS // 2
+RINGS_MAX = 16  # US_RINGS_MAX
 MEM_SLOTS = 64  # US_REGIONS_MAX
-SLOTS = (SLOT_SESSION, SLOT_MEMORY, *(SLOT_RING + i for i in range(RINGS)))  # of a session
 RING_SIZE_MAX = 32768  # US_RING_SIZE_MAX
 BASE_FROM_USED = 0x10000  # US_BASE_FROM_USED
 MTU_MIN = 68
 
 
 class Session:
-    """What one peer has negotiated.  ``offered``: feature bits; ``mtu``: the port's."""
+    """What one peer has negotiated.  ``offered``: feature bits; ``mtu``, ``queues``: the port's."""
 
-    def __init__(self, offered: int, mtu: int, peer_pid: int | None = None) -> None:
+    def __init__(
+        self, offered: int, mtu: int, queues: int = 1, peer_pid: int | None = None
+    ) -> None:
         self.offered = offered
         self.mtu = mtu
-        self.record = SessionRecord(peer_pid=peer_pid)
+        self.record = SessionRecord(peer_pid=peer_pid, queue_pairs=queues)
         self.memory: tuple[MemRegion, ...] = ()
-        self.rings = [Ring(i) for i in range(RINGS)]
+        self.rings = [Ring(i) for i in range(RINGS_MAX)]
         self._dirty: set[int] = set()
+        self._used = {SLOT_SESSION, SLOT_MEMORY}
 
     def close(self) -> None:
         """Closes every file descriptor of the session."""
@@ -85,9 +86,25 @@ class Session:
 
     @property
     def running(self) -> bool:
-        return all(ring.record.active and self.enabled(ring) for ring in self.rings)
+        """Whether frames can flow both ways: how many of its queues a guest uses is its choice."""
+        up = {r.index % 2 for r in self.rings if r.record.active and self.enabled(r)}
+        return len(up) == 2
+
+    @property
+    def rings_used(self) -> list[Ring]:
+        """Those that the peer ever spoke of."""
+        return [ring for ring in self.rings if SLOT_RING + ring.index in self._used]
 
     # ---- escrow and replay ----
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """The slots of the escrow that the session has."""
+        return tuple(sorted(self._used))
+
+    def claim_all(self) -> None:
+        """What is in the escrow is not to be trusted: the session may have any ring."""
+        self._used.update(SLOT_RING + ring.index for ring in self.rings)
 
     def entry(self, slot: int) -> tuple[Record, tuple[int, ...]]:
         """What belongs into a slot; the connection's fd is added by who owns it."""
@@ -107,12 +124,13 @@ class Session:
 
     def restore_ring(self, index: int, record: RingRecord, fds: Fds) -> None:
         names = [n for n in EVENTFDS if getattr(record, f"has_{n}")]
-        if not 0 <= index < RINGS or len(names) != len(fds):
+        if not 0 <= index < 2 * self.record.queue_pairs or len(names) != len(fds):
             raise ValueError(f"ring {index} with {len(fds)} fds")
         ring = self.rings[index]
         for name, fd in zip(names, fds.take_all(), strict=True):
             ring.swap(name, fd)
         ring.record = record
+        self._used.add(SLOT_RING + index)
 
     def replay(self) -> Part:
         """What a new dataplane has to do.  Rings go on where the guest saw the last one end."""
@@ -139,6 +157,7 @@ class Session:
             failed = True
         if self._dirty:
             slots, self._dirty = tuple(sorted(self._dirty)), set()
+            self._used.update(slots)
             yield Save(slots)
         if reply is None and message.need_reply:
             return msg.reply_number(message.request, int(failed))
@@ -169,8 +188,9 @@ class Session:
         return None
 
     def _ring(self, claimed_index: int) -> Ring:
-        if claimed_index >= RINGS:
-            raise Refused(f"ring {claimed_index} of {RINGS}")
+        rings = 2 * self.record.queue_pairs
+        if claimed_index >= rings:
+            raise Refused(f"ring {claimed_index} of {rings}, see uswitchctl port set --queues")
         return self.rings[claimed_index]
 
     # ---- features and device state ----
@@ -215,7 +235,7 @@ class Session:
     def _reset_device(self) -> Part:
         """Back to the start, but for memory and protocol features: the front-end keeps those."""
         yield from self._stop_all()
-        for ring in self.rings:
+        for ring in self.rings_used:
             ring.close()
             ring.record = RingRecord()
             self._dirty.add(SLOT_RING + ring.index)
@@ -379,7 +399,7 @@ class Session:
 _ANSWERS: dict[Request, Callable[[Session], int]] = {
     Request.GET_FEATURES: lambda s: s.offered,
     Request.GET_PROTOCOL_FEATURES: lambda s: virtio.PROTOCOL_OFFERED,
-    Request.GET_QUEUE_NUM: lambda s: QUEUE_PAIRS,
+    Request.GET_QUEUE_NUM: lambda s: s.record.queue_pairs,
     Request.GET_MAX_MEM_SLOTS: lambda s: MEM_SLOTS,
     Request.GET_STATUS: lambda s: s.record.status,
 }

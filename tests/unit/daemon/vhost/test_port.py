@@ -469,7 +469,7 @@ def test_protocol_violations_are_named_and_the_port_goes_on() -> None:
                 (struct.pack("=III", 1, 1, 5000), "5000 bytes"),
                 (wire.message(Request.SET_VRING_NUM, b"x"), "SET_VRING_NUM"),
                 (wire.message(Request.GET_CONFIG, b"x" * 12), "GET_CONFIG"),
-                (wire.message(Request.SET_VRING_NUM, wire.vring(9, 2)), "ring 9 of 2"),
+                (wire.message(Request.SET_VRING_NUM, wire.vring(16, 2)), "ring 16 of 16"),
             ):
                 peer = await rig.connect()
                 peer.send_raw(data)

@@ -40,8 +40,8 @@ MODERN = 1 << 32 | 1 << 30
 class Driver:
     """Feeds messages to a session and plays the shell around it."""
 
-    def __init__(self, features_off: int = 0, mtu: int = 1500) -> None:
-        self.session = Session(virtio.offered(features_off), mtu)
+    def __init__(self, features_off: int = 0, mtu: int = 1500, queues: int = 8) -> None:
+        self.session = Session(virtio.offered(features_off, queues), mtu, queues)
         self.actions: list[Action] = []
         self.refuse: dict[type[Action], int] = {}
         self.running: set[int] = set()
@@ -122,10 +122,12 @@ def event() -> Iterator[int]:
     os.close(fd)
 
 
-def set_up(driver: Driver, ram: int, event: int, features: int = MODERN) -> None:
+def set_up(
+    driver: Driver, ram: int, event: int, features: int = MODERN, rings: Sequence[int] = (0, 1)
+) -> None:
     assert driver.send(2, wire.number(features)) == 0
     assert driver.send(5, wire.table(wire.region()), [ram]) == 0
-    for ring in (0, 1):
+    for ring in rings:
         assert driver.send(8, wire.vring(ring, 256)) == 0
         assert driver.send(9, wire.addr(ring)) == 0
         assert driver.send(10, wire.vring(ring, 0)) == 0
@@ -138,7 +140,7 @@ def test_constants_are_the_headers() -> None:
     assert vhost_session.BASE_FROM_USED == layout.BASE_FROM_USED
     assert constant("US_REGIONS_MAX") == vhost_session.MEM_SLOTS
     assert constant("US_RING_SIZE_MAX") == vhost_session.RING_SIZE_MAX
-    assert vhost_session.RINGS <= layout.RINGS_MAX
+    assert vhost_session.RINGS_MAX == layout.RINGS_MAX
 
 
 def test_golden_trace_of_qemu_10(driver: Driver, ram: int, event: int) -> None:
@@ -147,7 +149,7 @@ def test_golden_trace_of_qemu_10(driver: Driver, ram: int, event: int) -> None:
     assert features is not None
     assert driver.send(15) == virtio.PROTOCOL_OFFERED
     assert driver.send(16, wire.number(virtio.PROTOCOL_OFFERED), need_reply=False) is None
-    assert driver.send(17) == 1
+    assert driver.send(17) == 8
     assert driver.send(36) == 64
     assert driver.send(21, fds=[event], need_reply=True) == 1  # SET_BACKEND_REQ_FD: not offered
     driver.take(Note)
@@ -236,16 +238,69 @@ def test_m7_ring_sizes_that_are_legal(driver: Driver, size: int) -> None:
     assert driver.send(8, wire.vring(0, size)) == 0
 
 
-@pytest.mark.parametrize("index", [2, 255, 0x10000, 0x10001, 0xFFFFFFFF])
-def test_m4_indexes(driver: Driver, event: int, index: int) -> None:
+@pytest.mark.parametrize("pairs", [1, 3, 8])
+@pytest.mark.parametrize("index", [None, 16, 255, 0x10000, 0x10001, 0xFFFFFFFF])
+def test_m4_indexes(event: int, index: int | None, pairs: int) -> None:
+    driver = Driver(queues=pairs)
+    index = 2 * pairs if index is None else index
     for request in (8, 10, 18):
         assert driver.send(request, wire.vring(index, 2)) == 1
     assert driver.send(9, wire.addr(index, base=wire.UVA)) == 1
     for request in (12, 13, 14):
         assert driver.send(request, wire.number(index & ~0x100), [event]) == 1
         assert driver.send(request, wire.number(index | 0x100)) == 1
-    with pytest.raises(Violation, match="of 2"):
+    assert driver.session.rings_used == []
+    with pytest.raises(Violation, match=f"of {2 * pairs}"):
         driver.send(11, wire.vring(index, 0))
+
+
+@pytest.mark.parametrize("pairs", range(1, 9))
+def test_queue_pairs(pairs: int) -> None:
+    driver = Driver(queues=pairs)
+    assert driver.send(17) == pairs
+    assert driver.session.record.queue_pairs == pairs
+    features = driver.send(1)
+    assert features is not None
+    assert bool(features & virtio.MQ) == (pairs > 1), "one pair alone is no multiqueue"
+
+
+def test_link_is_up_with_what_the_guest_uses(driver: Driver, ram: int, event: int) -> None:
+    """QEMU sets up all pairs and enables one; the guest asks for more or fewer at any time."""
+    set_up(driver, ram, event, MODERN | virtio.MQ, rings=range(16))
+    assert driver.session.running
+    for ring in range(2, 16):
+        driver.send(18, wire.vring(ring, 0))
+    assert driver.session.running
+    driver.send(18, wire.vring(1, 0))
+    assert not driver.session.running, "it cannot send"
+    driver.send(18, wire.vring(5, 1))
+    assert driver.session.running, "it can, by another pair"
+    assert len(driver.running) == 16
+
+
+def test_one_ring_of_a_pair_alone(driver: Driver, ram: int, event: int) -> None:
+    set_up(driver, ram, event, rings=[6])
+    assert driver.running == {6}
+    assert not driver.session.running
+    assert [ring.index for ring in driver.session.rings_used] == [6]
+    assert driver.session.slots == (2, 3, 22)
+
+
+def test_ring_reset_leaves_the_others_alone(driver: Driver, ram: int, event: int) -> None:
+    """A reset of one ring is its stop and a new set-up, with another size if the guest likes."""
+    set_up(driver, ram, event, MODERN | virtio.MQ | 1 << 40, rings=range(4))
+    driver.actions.clear()
+    assert driver.send(11, wire.vring(2, 0)) == driver.base
+    assert driver.running == {0, 1, 3}
+    for request, payload, fds in (
+        (8, wire.vring(2, 128), []), (10, wire.vring(2, 0), []), (9, wire.addr(2), []),
+        (12, wire.number(2), [event]),
+    ):  # fmt: skip
+        assert driver.send(request, payload, fds) == 0
+    touched = {a.ring for a in driver.actions if isinstance(a, StopRing)}
+    started = [a.setup for a in driver.take(StartRing)]  # type: ignore[union-attr]
+    assert touched == {2}
+    assert [(s.ring, s.size, s.base, s.enabled) for s in started] == [(2, 128, 0, True)]
 
 
 @pytest.mark.parametrize("request_", [r for r in Request if r not in msg.RULES] + [0, 77, 1 << 31])
