@@ -267,6 +267,23 @@ static void update_rx_up(struct vhost_port *vp)
     atomic_store_explicit(&vp->rx_up, up, memory_order_relaxed);
 }
 
+/*
+ * A ring that gets no frames any more: of several receive rings the others take over first, so that no frame is
+ * on its way to one that refuses it.
+ */
+static void close_ring(struct vhost_port *vp, struct virtq *vq)
+{
+    const uint32_t mine = virtq_is_tx(vq) ? 0 : 1u << (vq->index / 2);
+    const uint32_t up = atomic_load_explicit(&vp->rx_up, memory_order_relaxed);
+
+    if (up & mine && up != mine) {
+        atomic_store_explicit(&vp->rx_up, up & ~mine, memory_order_relaxed);
+        rcu_wait();
+    }
+    atomic_store(&vq->enabled, false);
+    update_rx_up(vp);
+}
+
 /* The ring is published: let frames come. */
 static int open_ring(struct vhost_port *vp, struct virtq *vq)
 {
@@ -337,8 +354,8 @@ int vhost_port_ring_stop(struct port *p, uint32_t ring)
     vq = &vp->ring[ring];
     if (virtq_is_tx(vq) && vq->owned)
         (void)rxq_watch(&p->rxq[ring / 2], RXQ_QUIET);
-    atomic_store(&vq->enabled, false);
-    update_rx_up(vp);
+    if (vq->owned)
+        close_ring(vp, vq);
     return virtq_stop(vq);
 }
 
@@ -375,11 +392,14 @@ int vhost_port_ring_enable(struct port *p, uint32_t ring, bool enabled)
     vq = &vp->ring[ring];
     if (!vq->owned || atomic_load(&vq->enabled) == enabled)
         return 0;
-    atomic_store(&vq->enabled, enabled);
-    update_rx_up(vp);
-    if (!enabled)
+    if (!enabled) {
+        close_ring(vp, vq);
         rcu_wait();
-    else if (virtq_is_tx(vq))
+        return 0;
+    }
+    atomic_store(&vq->enabled, true);
+    update_rx_up(vp);
+    if (virtq_is_tx(vq))
         (void)rxq_watch(&p->rxq[ring / 2], p->rxq[ring / 2].watched_fd); /* look now */
     return 0;
 }

@@ -114,6 +114,7 @@ static void send_frames(struct flow *f, unsigned window)
         uint8_t buf[12 + FRAME] = { 0 };
 
         drv_pattern(buf + 12, FRAME, f->sent);
+        buf[12 + 5] = (uint8_t)f->sent; /* many stations, so many flows */
         memcpy(buf + 12 + 14, &f->sent, sizeof(f->sent));
         drv_write(&a, slot(f->sent), buf, sizeof(buf));
         drv_one(&a.tx, (uint16_t)(f->sent & 255), slot(f->sent), sizeof(buf), 0);
@@ -218,6 +219,100 @@ TEST(l1_rings_stop_and_start_under_traffic)
     pthread_join(worker, NULL);
     CHECK_EQ(f.seen, f.sent);
     CHECK_EQ(f.wrong, 0);
+    drv_destroy(&a);
+    drv_destroy(&c);
+}
+
+/**
+ * struct rings - what came by each of c's receive rings
+ * @second: ring 2, beside c.rx
+ * @by: frames by ring 0 and by ring 2
+ * @seen: how often each frame came
+ */
+struct rings {
+    struct drv_ring second;
+    uint32_t by[2];
+    uint8_t seen[1u << 20];
+};
+
+static void take_from(struct rings *r, unsigned which)
+{
+    struct drv_ring *const ring = which ? &r->second : &c.rx;
+    uint32_t id, len, number;
+
+    while (drv_used(ring, &id, &len)) {
+        const uint64_t at = slot(id) + which * (2u << 20);
+
+        memcpy(&number, (uint8_t *)drv_ptr(&c, at) + 12 + 14, sizeof(number));
+        if (CHECK(len == 12 + FRAME && number < sizeof(r->seen)))
+            r->seen[number]++;
+        r->by[which]++;
+        drv_one(ring, (uint16_t)id, at, 4096, D_WRITE);
+    }
+}
+
+/* A turn of both drivers, until so many more frames have gone all the way. */
+static void pump_rings(struct rings *r, struct flow *f, uint32_t more, unsigned window)
+{
+    const uint32_t goal = f->back + more;
+    uint32_t id, len;
+
+    for (const time_t start = now_s(); (int32_t)(goal - f->back) > 0 && now_s() - start < PATIENCE;) {
+        send_frames(f, window);
+        while (drv_used(&a.tx, &id, &len))
+            f->back++;
+        take_from(r, 0);
+        take_from(r, 1);
+    }
+}
+
+/* A guest takes one of its receive rings out of use, by whichever way, and back: the other gets all, nothing is lost. */
+TEST(l1_receive_rings_come_and_go_under_traffic)
+{
+    static struct rings r;
+    struct flow f = { 0 };
+    struct us_vhost_ring request;
+    pthread_t worker;
+
+    begin(F_V1);
+    memset(&r, 0, sizeof(r));
+    r.second.kick = r.second.call = -1;
+    drv_ring_place(&c, &r.second, 2, 256);
+    request = drv_ring_request(&c, &r.second);
+    CHECK_EQ(vhost_port_ring_start(c.port, &request, -1, -1), 0);
+    for (uint16_t i = 0; i < 256; i++)
+        drv_one(&r.second, i, slot(i) + (2u << 20), 4096, D_WRITE);
+    worker = start_worker(carry);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        uint32_t by_second;
+        int base;
+
+        pump_rings(&r, &f, 100, 128);
+        if (i & 1) {
+            CHECK_EQ(vhost_port_ring_enable(c.port, 2, false), 0);
+        } else {
+            base = vhost_port_ring_stop(c.port, 2);
+            CHECK(base >= 0);
+            request.base = (uint32_t)base;
+        }
+        take_from(&r, 1);
+        by_second = r.by[1];
+        pump_rings(&r, &f, 100, 128);
+        CHECK_EQ(r.by[1], by_second);
+        if (i & 1)
+            CHECK_EQ(vhost_port_ring_enable(c.port, 2, true), 0);
+        else
+            CHECK_EQ(vhost_port_ring_start(c.port, &request, -1, -1), 0);
+    }
+    pump_rings(&r, &f, f.sent - f.back, 0);
+    atomic_store(&stop, true);
+    pthread_join(worker, NULL);
+    take_from(&r, 0);
+    take_from(&r, 1);
+    CHECK_EQ(r.by[0] + r.by[1], f.sent);
+    CHECK(r.by[0] > ROUNDS && r.by[1] > ROUNDS);
+    for (uint32_t i = 0; i < f.sent && i < sizeof(r.seen); i++)
+        CHECK_EQ(r.seen[i], 1);
     drv_destroy(&a);
     drv_destroy(&c);
 }
@@ -412,6 +507,7 @@ MAIN
 {
     RUN(l4_tables_and_call_fds_change_under_traffic);
     RUN(l1_rings_stop_and_start_under_traffic);
+    RUN(l1_receive_rings_come_and_go_under_traffic);
     RUN(g3_descriptors_change_while_they_are_read);
     RUN(f2_senders_memory_truncated);
     RUN(f2_receivers_memory_truncated);

@@ -396,6 +396,48 @@ TEST(offloads_follow_features)
 }
 
 /* Two queue pairs: flows spread over both receive rings, a flow stays where it is. */
+/* Four receive rings, switched off and on in every combination: only those that are up get frames. */
+TEST(multiqueue_only_open_rings_get_frames)
+{
+    struct drv_ring ring[4] = { 0 };
+    struct us_vhost_ring request;
+    struct frame *list[BURST_MAX];
+    uint32_t sent = 0, got = 0, id, len;
+
+    drv_create(&d, F_V1, 256);
+    vhost_port_ring_stop(d.port, 0);
+    for (unsigned q = 0; q < 4; q++) {
+        drv_ring_place(&d, &ring[q], 2 * q, 256);
+        request = drv_ring_request(&d, &ring[q]);
+        CHECK_EQ(vhost_port_ring_start(d.port, &request, -1, -1), 0);
+        for (uint16_t i = 0; i < 256; i++)
+            drv_one(&ring[q], i, DRV_BORDER + 4096 * q, 2000, D_WRITE);
+    }
+    for (unsigned i = 0; i < BURST_MAX; i++)
+        list[i] = &frame[i].f;
+    for (unsigned round = 0; round < 64; round++) {
+        const unsigned up = 1 + 7 * round % 15;
+
+        for (unsigned q = 0; q < 4; q++)
+            CHECK_EQ(vhost_port_ring_enable(d.port, 2 * q, up >> q & 1), 0);
+        for (unsigned i = 0; i < BURST_MAX; i++) {
+            drv_frame(&frame[i], 100, i);
+            frame[i].f.hdr[5] = (uint8_t)(round + i); /* destination address */
+        }
+        sent += d.port->ops->tx_burst(d.port, list, BURST_MAX);
+        for (unsigned q = 0; q < 4; q++) {
+            while (drv_used(&ring[q], &id, &len)) {
+                CHECK(up >> q & 1);
+                drv_one(&ring[q], (uint16_t)id, DRV_BORDER + 4096 * q, 2000, D_WRITE);
+                got++;
+            }
+        }
+    }
+    CHECK_EQ(got, sent);
+    CHECK_EQ(sent, 64 * BURST_MAX);
+    drv_destroy(&d);
+}
+
 TEST(multiqueue_spreads_flows)
 {
     struct drv_ring second = { .kick = -1, .call = -1 };
@@ -496,6 +538,7 @@ MAIN
     RUN(kick_fd_is_watched);
     RUN(in_order_is_accepted);
     RUN(offloads_follow_features);
+    RUN(multiqueue_only_open_rings_get_frames);
     RUN(multiqueue_spreads_flows);
     RUN(m2_nothing_leaks);
 }
