@@ -94,7 +94,9 @@ class Lab:
         number = next(_names)
         name, path = self.port(f"g{number}", mode=mode, segment=segment, **spec)
         more = {} if wanted is None else {"wanted": wanted}
-        front = Frontend(path, listen=mode == "server", ram=ram, ring_size=ring_size, pairs=pairs, **more)
+        front = Frontend(
+            path, listen=mode == "server", ram=ram, ring_size=ring_size, pairs=pairs, **more
+        )
         guest = Guest(name, mac(number), front)
         self._guests.append(guest)
         if start:
@@ -199,12 +201,12 @@ class Stream:
 def switch(request: pytest.FixtureRequest) -> Iterator[Switch]:
     """A fresh switch; its log must tell of no surprise at the end.
 
-    A module that kills processes itself says so by ``KILLS = True``.
+    A module that kills processes itself says so by ``KILLS = True``; ``OPTIONS`` are configuration.
     """
     who = unprivileged.identity()
     directory = Path(tempfile.mkdtemp(prefix="uswitch-test-"))  # short: AF_UNIX has 107 bytes
     unprivileged.own(directory, who)
-    with Switch(directory) as running:
+    with Switch(directory, options=getattr(request.module, "OPTIONS", None)) as running:
         yield running
         log = running.log.read_text()
     assert "Traceback" not in log, log[-4000:]

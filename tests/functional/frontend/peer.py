@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole front-end: socket, negotiation, receive and transmit rings, frames.
 
-Ring 0 receives, ring 1 transmits (the guest's view), and so on for each queue pair.  ``start`` does what a
-polite QEMU does; the pieces can be called one by one to do otherwise.
+Ring 0 receives, ring 1 transmits (the guest's view), and so on for each queue
+pair.  ``start`` does what a polite QEMU does; the pieces can be called one by
+one to do otherwise.
 """
 
 from __future__ import annotations
