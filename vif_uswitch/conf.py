@@ -174,6 +174,14 @@ PORT_DEFAULTS_OPTS: list[cfg.Opt] = [
         max=8,
         help="Queue pairs that a guest may use, at most. Those it does not use cost nothing.",
     ),
+    cfg.BoolOpt(
+        "ring_reset",
+        default=False,
+        help="Offer VIRTIO_F_RING_RESET, which lets a guest give one ring another size without a"
+        " reset of the device. Only for VMMs that tell the switch of such a reset (by"
+        " GET_VRING_BASE): with one that keeps it to itself, the switch would go on using"
+        " memory that the guest has taken back.",
+    ),
 ]
 
 GROUPS: dict[str, list[cfg.Opt]] = {

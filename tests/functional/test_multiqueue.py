@@ -21,7 +21,7 @@ from .frontend import messages as m
 from .frontend.peer import POLITE, Frontend
 
 BROADCAST = b"\xff" * 6
-OPTIONS = {"dataplane": {"workers": 2}}
+OPTIONS = {"dataplane": {"workers": 2}, "port_defaults": {"ring_reset": True}}
 KILLS = True
 WANTED = POLITE & ~m.F_EVENT_IDX | m.F_RING_RESET
 

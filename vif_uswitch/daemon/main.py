@@ -32,6 +32,7 @@ from vif_uswitch.daemon.notify import notify, watchdog_interval_s
 from vif_uswitch.daemon.ports import PortDefaults
 from vif_uswitch.daemon.reconcile import Reconciler
 from vif_uswitch.daemon.state import StateStore
+from vif_uswitch.daemon.vhost import features as virtio
 from vif_uswitch.exceptions import InvalidInput, NotFound, Unavailable, USwitchError
 from vif_uswitch.version import version
 
@@ -154,6 +155,7 @@ def port_defaults(conf: cfg.ConfigOpts) -> PortDefaults:
         flood_burst=section.flood_burst,
         fdb_quota=section.fdb_quota,
         queues=section.queues,
+        features_off=0 if section.ring_reset else virtio.RING_RESET,
         mtu=section.mtu,
     )
 

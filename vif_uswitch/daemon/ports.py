@@ -32,6 +32,7 @@ class PortDefaults:
     fdb_quota: int = 256
     mtu: int = 1500
     queues: int = 8
+    features_off: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +307,7 @@ def config_of(desired: Desired, port: Port, defaults: PortDefaults) -> PortConfi
         flood_burst=or_default(port.flood_burst, defaults.flood_burst),
         fdb_quota=or_default(port.fdb_quota, defaults.fdb_quota),
         queues=or_default(port.queues, defaults.queues) if port.kind is Kind.VHOST else 1,
+        features_off=defaults.features_off,
     )
 
 

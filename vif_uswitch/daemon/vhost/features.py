@@ -41,6 +41,7 @@ OFFERED = sum(1 << bit for bit in BITS.values())
 PROTOCOL_FEATURES = 1 << BITS["PROTOCOL_FEATURES"]
 MTU = 1 << BITS["MTU"]
 MQ = 1 << BITS["MQ"]
+RING_RESET = 1 << BITS["RING_RESET"]
 
 PROTOCOL_BITS = {
     "MQ": 0,
