@@ -85,10 +85,13 @@ class Machine:
     accel: Acceleration
     memory: str = "192M"
     cpus: int = 1
+    hugepages: bool = False  # of the host's default size, which root must have reserved
 
     def hardware(self) -> list[str]:
         """Devices and memory, the same for the guest that is saved and those that are restored."""
         backing = f"memory-backend-memfd,id=mem,size={self.memory},share=on"
+        if self.hugepages:
+            backing += ",hugetlb=on"
         ports = [word for slot in range(SLOTS)
                  for word in ("-device", f"pcie-root-port,id=port{slot},chassis={slot + 1}")]
         return [*self.accel.arguments, "-M", "q35,memory-backend=mem", "-object", backing,

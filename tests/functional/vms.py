@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from testbed import parts, traffic, verdict
@@ -71,20 +71,22 @@ class Vm:
 class Vms:
     """The guests of a test module."""
 
-    def __init__(self, switch: Switch) -> None:
+    def __init__(self, switch: Switch, cpus: int = 1, hugepages: bool = False) -> None:
         self.switch = switch
-        self.bed = parts.prepare(Cache(), _quiet)
+        bed = parts.prepare(Cache(), _quiet)
+        machine = replace(bed.machine, cpus=cpus, hugepages=hugepages)
+        self.bed = replace(bed, machine=machine)
         self.all: list[Vm] = []
 
     def add(
         self, mode: Mode = "client", *, options: tuple[str, ...] = (), segment: str | None = "vms",
-        **port: Any,
+        queues: int = 1, **port: Any,
     ) -> Vm:  # fmt: skip
         """A port and a running guest on it, configured, its link up."""
         number = next(_numbers)
         name = f"vm{number}"
         path = self.switch.add_port(name, mode=mode, segment=segment, **port)
-        nic = Nic(path, f"52:54:00:75:74:{number:02x}", mode, options=options)
+        nic = Nic(path, f"52:54:00:75:74:{number:02x}", mode, queues, options)
         vm = Vm(self._restored(name, number), nic, f"10.9.0.{number}", f"fd00:75::{number:x}")
         self.all.append(vm)
         self.plug(vm)
@@ -122,9 +124,9 @@ def _quiet(_text: str) -> None:
     """Progress is for the demo."""
 
 
-def running(switch: Switch) -> Iterator[Vms]:
+def running(switch: Switch, cpus: int = 1, hugepages: bool = False) -> Iterator[Vms]:
     """The body of a fixture."""
-    vms = Vms(switch)
+    vms = Vms(switch, cpus, hugepages)
     try:
         yield vms
     finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guest RAM for tests: regions backed by memfds, with a bump allocator.
+"""Guest RAM for tests: regions backed by memfds (of huge pages too), with a bump allocator.
 
 Addresses are guest physical (gpa) throughout; ``uva`` is what the front-end
 claims its own address to be and needs no relation to our process.
@@ -34,13 +34,17 @@ class Region:
 class GuestRam:
     """A guest's memory: one region by default, more on demand."""
 
-    def __init__(self, size: int = 8 << 20, gpa: int = 0, uva: int = 0x7F00_0000_0000) -> None:
+    def __init__(
+        self, size: int = 8 << 20, gpa: int = 0, uva: int = 0x7F00_0000_0000, kind: int = 0
+    ) -> None:
+        """``kind``: flags of memfd_create(), for example os.MFD_HUGETLB."""
         self.regions: list[Region] = []
+        self._kind = kind
         self.add_region(size, gpa, uva)
         self._next = gpa + 0x1000
 
     def add_region(self, size: int, gpa: int, uva: int) -> Region:
-        fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
+        fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC | self._kind)
         os.ftruncate(fd, size)
         region = Region(gpa, size, uva, fd)
         self.regions.append(region)
@@ -54,6 +58,10 @@ class GuestRam:
             raise MemoryError("guest RAM of the test is used up")
         self._next = start + size
         return start
+
+    def skip_to(self, gpa: int) -> None:
+        """What comes next is allocated from there on."""
+        self._next = gpa
 
     def clear(self) -> None:
         """Zeros everywhere, nothing allocated: the guest rebooted."""

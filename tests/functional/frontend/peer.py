@@ -195,9 +195,13 @@ class Frontend:
         payload, fds = self.mem_table()
         self.send(m.Req.SET_MEM_TABLE, payload, fds)
 
-    def setup_ring(self, index: int, base: int = 0) -> None:
+    def setup_ring(self, index: int, base: int = 0, apart: int = 0) -> None:
+        """``apart``: how much further on our side its memory lies than ``ram`` says."""
         ring = self.rings[index]
-        uva = self.ram.uva
+
+        def uva(gpa: int) -> int:
+            return self.ram.uva(gpa) + apart
+
         self.send(m.Req.SET_VRING_NUM, m.pack_state(index, ring.size))
         self.send(m.Req.SET_VRING_BASE, m.pack_state(index, base))
         addr = m.pack_ring_addr(index, uva(ring.desc), uva(ring.used), uva(ring.avail))
