@@ -94,7 +94,7 @@ def sender(lab_module: Lab) -> Guest:
 @pytest.mark.parametrize("size", [13, 14, 64, 1001, 1526, 4096, 9228, 65549 + 12])
 @pytest.mark.parametrize("features", COMBINATIONS.values(), ids=COMBINATIONS.keys())
 def test_num_buffers(lab: Lab, sender: Guest, features: int, size: int) -> None:
-    """Every combination of layouts, with buffers that a frame fits into, just not, or by far not."""
+    """Every combination of layouts, with buffers that a frame fits into, and that it does not."""
     guest = ready(lab, BASE | features, 8192)
     hdr_len = 12 if features else 10
     lengths = (60, 1514, JUMBO, 65549)
