@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from testbed import TestbedError, unprivileged
 from testbed.accel import READY_MARK
@@ -209,14 +210,23 @@ class Guest:
         self.qmp.command("netdev_del", id=f"net{slot}")  # takes its chardev with it
         del self.nics[slot]
 
-    def add_memory(self, size: str) -> None:
-        """Hot-plug a memory module, a second memfd for the backend, and let the kernel use it."""
+    def add_memory(self, size: str, use: Literal["kernel", "movable"] = "kernel") -> None:
+        """Hot-plug a memory module, a second memfd for the backend, and let the kernel use it.
+
+        Only what is "movable" can be unplugged again; "kernel" is where network buffers come from.
+        """
         self.qmp.command("object-add", qom_type="memory-backend-memfd", id="more",
                          size=parse_size(size), share=True)
         self.qmp.command("device_add", driver="pc-dimm", id="dimm", memdev="more")
         self.must("for i in $(seq 100); do for s in /sys/devices/system/memory/memory*/state; do "
-                  "grep -q offline $s && echo online_kernel > $s && found=1; done; "
+                  f"grep -q offline $s && echo online_{use} > $s && found=1; done; "
                   "[ \"$found\" ] && exit 0; sleep 0.1; done; exit 1")
+
+    def remove_memory(self) -> None:
+        """Hot-unplug what add_memory() plugged, with the guest's consent."""
+        self.qmp.command("device_del", id="dimm")
+        self.qmp.wait_event("DEVICE_DELETED", PLUG_SECONDS)
+        self.qmp.command("object-del", id="more")
 
     def _forget(self, slot: int) -> None:
         for command, name in (("netdev_del", f"net{slot}"), ("chardev-remove", f"char{slot}")):

@@ -23,7 +23,7 @@ from .vms import Vm, Vms
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
-CSUM, GUEST_CSUM, GUEST_TSO4, HOST_TSO4 = 0, 1, 7, 11
+CSUM, GUEST_CSUM, MTU, GUEST_TSO4, HOST_TSO4 = 0, 1, 3, 7, 11
 MRG_RXBUF, INDIRECT, EVENT_IDX, VERSION_1 = 15, 28, 29, 32
 
 
@@ -123,6 +123,33 @@ def test_unlike_guests_understand_each_other(
         assert detail["outgoing"]["gso_fixed"], "segments were cut in software"
     assert set(v.drops(switch, odd.name)) <= {*v.CONGESTION, "link_down"}
     vms.remove(odd)
+
+
+def test_jumbo_frames(switch: Switch, vms: Vms) -> None:
+    """9216 bytes, which the guests learn by VIRTIO_NET_F_MTU."""
+    a, b = (vms.add(options=("host_mtu=9202",), mtu=9202) for _ in range(2))
+    for vm in (a, b):
+        assert MTU in vm.guest.features()
+        assert vm.guest.must("cat /sys/class/net/eth0/mtu").strip() == "9202"
+    v.balanced(switch, a, b, lambda: v.answered(a.ping(b, 10, "-s 9174 -M do")), tolerated=set())
+    v.balanced(switch, a, b, lambda: v.answered(a.ping(b.ip6, 10, "-s 9154")), tolerated=set())
+    v.exchange_files(a, b)
+    vms.remove(a)
+    vms.remove(b)
+
+
+def test_mtu_that_the_port_does_not_have(switch: Switch, vms: Vms, pair: tuple[Vm, Vm]) -> None:
+    """QEMU may not promise its guest more than the port takes."""
+    path = switch.add_port("promise", mode="client", segment="promise", mtu=1500)
+    a, b = pair
+    ifname = a.guest.plug(Nic(path, "52:54:00:75:74:f1", options=("host_mtu=9202",)))
+    a.guest.must(f"ip link set {ifname} up")
+    shown = switch.call("port.show", name="promise")["port"]
+    assert shown["link"] == "negotiating"
+    assert "NET_SET_MTU refused: MTU 9202" in shown["reason"]
+    a.guest.unplug(1)
+    switch.call("port.delete", name="promise")
+    v.answered(a.ping(b))
 
 
 def test_segments_do_not_meet(switch: Switch, lab: Lab, pair: tuple[Vm, Vm]) -> None:

@@ -64,6 +64,26 @@ def test_memory_is_plugged_while_frames_flow(switch: Switch, pair: tuple[Vm, Vm]
     assert _free_in_new_memory(b) < before
 
 
+def test_memory_is_unplugged_while_frames_flow(
+    switch: Switch, vms: Vms, pair: tuple[Vm, Vm]
+) -> None:
+    vm, other = vms.add(), pair[0]
+    before = switch.call("port.show", name=vm.name)
+    for _ in range(2):
+        pinging = Pinging(other, vm, 300)
+        vm.guest.add_memory("256M", "movable")
+        grown = switch.call("port.show", name=vm.name)
+        assert grown["memory_bytes"] == before["memory_bytes"] + (256 << 20)
+        vm.guest.remove_memory()
+        v.answered(pinging.result())
+        after = switch.call("port.show", name=vm.name)
+        assert (after["memory_regions"], after["memory_bytes"]) == (
+            before["memory_regions"], before["memory_bytes"]
+        )  # fmt: skip
+    v.exchange_files(other, vm)
+    vms.remove(vm)
+
+
 def test_driver_unloaded_and_loaded(switch: Switch, pair: tuple[Vm, Vm]) -> None:
     for vm, other in (pair, pair[::-1]):
         vm.guest.unload_driver()
