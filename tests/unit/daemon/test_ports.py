@@ -41,6 +41,19 @@ def test_defaults_follow_the_configuration_and_values_do_not() -> None:
     assert (b.mtu, b.flood_rate, b.max_frame) == (9000, 0, 9014)
 
 
+def test_queues_of_ports() -> None:
+    """A guest's port has as many as it says, or as the configuration says; a device has one."""
+    state_ = desired(PortSpec(name="a"), PortSpec(name="b", queues=3))
+    tap = ports.new_port(state_, PortSpec(name="t", type="tap", ifname="tap0"), "")
+    state_ = ports.put_port(state_, tap)
+    defaults = PortDefaults(queues=5, features_off=1 << 40)
+    made = [ports.config_of(state_, state_.port(name), defaults) for name in "abt"]
+    assert [config.queues for config in made] == [5, 3, 1]
+    assert {config.features_off for config in made} == {1 << 40}
+    with pytest.raises(InvalidInput, match="one queue pair"):
+        ports.put_port(state_, ports.changed(state_.port("t"), PortChanges(queues=2)))
+
+
 def test_null_goes_back_to_the_default() -> None:
     state_ = desired(PortSpec(name="a", mtu=9000))
     port = ports.changed(state_.port("a"), PortChanges(mtu=None))

@@ -56,6 +56,7 @@ def states(draw: st.DrawFn) -> Desired:
             mtu=draw(st.none() | st.integers(68, 65521)),
             flood_rate=draw(st.none() | st.integers(0, 2**32 - 1)),
             fdb_quota=draw(st.none() | st.integers(0, 1000)),
+            queues=None if tap else draw(st.none() | st.integers(1, 8)),
             admin_up=draw(st.booleans()),
             description=draw(TEXT),
         )  # fmt: skip
