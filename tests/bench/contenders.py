@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The switches that are compared: each has two ports for guests and one core to forward on.
+"""The switches that are compared: each has ports for guests and one core to forward on.
 
 A contender starts in a directory of its own, says where its sockets are and, when asked, how many
 cycles it has spent on how many frames, by its own account.  To add one, write a class with the
-members of ``Contender`` and name it in CONTENDERS; the first is ours, the second the reference.
+members of ``Contender`` and name it in CONTENDERS; the first is ours, the others its peers.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from typing import Protocol
 from testbed.daemons import Switch
 from testbed.testpmd import Cycles, Settings, Testpmd, Vhost
 
+from . import ovs
 from .cases import Case
 
-MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02")
+
+def mac(port: int) -> str:
+    """Address of a guest-like port; guests.h has the same, with the flow in the last three bytes."""
+    return f"52:54:{port:02x}:00:00:00"
 
 
 class Contender(Protocol):
@@ -26,7 +30,7 @@ class Contender(Protocol):
 
     name: str
     about: str
-    paths: tuple[Path, Path]
+    paths: tuple[Path, ...]
 
     def __init__(self, directory: Path, case: Case, cpu: int) -> None: ...
 
@@ -36,13 +40,16 @@ class Contender(Protocol):
                  trace: TracebackType | None) -> None: ...
 
     def ready(self) -> None:
-        """Wait until both ports are up and frames may come."""
+        """Wait until all ports are up and frames may come."""
 
     def cycles(self) -> Cycles:
-        """Spent on frames so far."""
+        """Spent on frames so far; 0 MHz if it does not know the rate of its clock."""
 
     def thread(self) -> int:
         """Id of the thread that forwards."""
+
+    def pids(self) -> list[int]:
+        """Of all its processes."""
 
     def drops(self) -> dict[str, int]:
         """Frames not delivered, by reason."""
@@ -55,44 +62,63 @@ class Uswitch:
     """This project's switch: uswitchd and its dataplane, one worker."""
 
     name = "uswitch"
-    about = "uswitchd, one worker, two vhost-user ports in a segment, addresses pinned"
+    about = "uswitchd, one worker, vhost-user ports in one segment, addresses pinned (flows: learned)"
 
-    def __init__(self, directory: Path, case: Case, cpu: int) -> None:
-        del case
-        self._switch = Switch(directory, options={"dataplane": {"workers": 1, "cpus": cpu}})
-        self.paths = (directory / "vhost/p0", directory / "vhost/p1")
+    def __init__(self, directory: Path, case: Case, cpu: int, *, poll_us: int | None = None,
+                 limits: dict[str, int] | None = None) -> None:
+        """``poll_us`` and ``limits`` (of every port) replace the defaults."""
+        dataplane: dict[str, object] = {"workers": 1, "cpus": cpu, "fdb_buckets": 65536}
+        if poll_us is not None:
+            dataplane["poll_us"] = poll_us
+        self.switch = Switch(directory, options={"dataplane": dataplane})
+        self._case = case
+        self._limits = limits or {}
+        self.paths = tuple(directory / f"vhost/p{i}" for i in range(case.ports))
 
     def __enter__(self) -> Uswitch:
-        self._switch.__enter__()
-        # Nothing is unknown, so nothing is flooded: the reference does not flood either.
-        first, second = (self._switch.add_port(f"p{i}", segment="bench", macs=[MACS[i]])
-                         for i in (0, 1))
-        self.paths = (first, second)
+        self.switch.__enter__()
+        try:
+            self.paths = tuple(self._add(i) for i in range(self._case.ports))
+        except BaseException:
+            self.switch.stop()
+            raise
         return self
+
+    def _add(self, number: int) -> Path:
+        """Without flows nothing is unknown and so nothing flooded: the reference does not either."""
+        settings: dict[str, object] = dict(self._limits)
+        if self._case.flows > 1:
+            settings |= {"fdb_quota": 200000, "flood_rate": 0}
+        else:
+            settings["macs"] = [mac(number)]
+        return self.switch.add_port(f"p{number}", segment="bench", **settings)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._switch.__exit__(kind, error, trace)
+        self.switch.__exit__(kind, error, trace)
 
     def ready(self) -> None:
-        for i in (0, 1):
-            self._switch.wait_link(f"p{i}")
+        for i in range(self._case.ports):
+            self.switch.wait_link(f"p{i}")
 
     def cycles(self) -> Cycles:
-        answer = self._switch.call("worker.list")
+        answer = self.switch.call("worker.list")
         worker = answer["workers"][0]
         return Cycles(worker["busy_cycles"], worker["frames"], answer["tsc_khz"] // 1000)
 
     def thread(self) -> int:
-        tid: int = self._switch.call("worker.list")["workers"][0]["tid"]
+        tid: int = self.switch.call("worker.list")["workers"][0]["tid"]
         return tid
+
+    def pids(self) -> list[int]:
+        return [self.switch.daemon_pid, self.switch.dataplane_pid]
 
     def drops(self) -> dict[str, int]:
         return {f"{port} {direction} {reason}": frames
-                for port, direction, reason, frames in self._switch.drops()}
+                for port, direction, reason, frames in self.switch.drops()}
 
     def features(self) -> str:
-        found: str = self._switch.call("port.show", name="p0")["virtio_features"]
+        found: str = self.switch.call("port.show", name="p0")["virtio_features"]
         return found
 
 
@@ -101,10 +127,10 @@ class TestpmdVhost:
 
     __test__ = False
     name = "testpmd"
-    about = "dpdk-testpmd, two net_vhost ports, io mode, one forwarding core"
+    about = "dpdk-testpmd, net_vhost ports in pairs, io mode, one forwarding core"
 
     def __init__(self, directory: Path, case: Case, cpu: int) -> None:
-        self.paths = (directory / "v0", directory / "v1")
+        self.paths = tuple(directory / f"v{i}" for i in range(case.ports))
         self._log = directory / "reference.log"
         self._testpmd = Testpmd("reference", directory, [Vhost(path) for path in self.paths],
                                 Settings(mode="io", pin=(cpu,), descriptors=case.ring))
@@ -128,6 +154,9 @@ class TestpmdVhost:
     def thread(self) -> int:
         return self._testpmd.forwarders()[0]
 
+    def pids(self) -> list[int]:
+        return [self._testpmd.pid]
+
     def drops(self) -> dict[str, int]:
         return {f"port {port} TX-dropped": counters.tx_dropped
                 for port, counters in self._testpmd.stop().items() if counters.tx_dropped}
@@ -138,4 +167,5 @@ class TestpmdVhost:
         return found[0] if found else "?"
 
 
-CONTENDERS: dict[str, type[Contender]] = {kind.name: kind for kind in (Uswitch, TestpmdVhost)}
+CONTENDERS: dict[str, type[Contender]] = {
+    kind.name: kind for kind in (Uswitch, ovs.OvsDpdk, TestpmdVhost)}

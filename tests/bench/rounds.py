@@ -22,7 +22,8 @@ from testbed import unprivileged
 from . import quiet
 from .cases import Case
 from .contenders import Contender
-from .generator import Generator, Window
+from .generator import Generator, Load, Window
+from .load import Guests
 
 Say = Callable[[str], None]
 
@@ -32,8 +33,8 @@ class Plan:
     """How long and how often."""
 
     rounds: int = 5
-    seconds: float = 1.0
-    warm_up: float = 0.5
+    seconds: float = 0.7
+    warm_up: float = 0.3
     tries: int = 4  # windows, until one is quiet
     quiet: float = 0.05  # share of the time a thread may have waited for its processor
     cpus: tuple[int, int] = (0, 1)  # of the switch, of the generator
@@ -55,7 +56,7 @@ class Sample:
 
 
 @contextmanager
-def _directory() -> Iterator[Path]:
+def directory() -> Iterator[Path]:
     """Short, since a socket's path has at most 107 bytes; kept if something goes wrong."""
     path = Path(tempfile.mkdtemp(prefix="uswitch-bench-"))
     unprivileged.own(path, unprivileged.identity())
@@ -63,11 +64,17 @@ def _directory() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+def _load(where: Path, case: Case, contender: Contender, cpu: int) -> Load:
+    if case.flows:
+        return Guests(where, contender, cpu, case)
+    return Generator(where, case, contender, cpu)
+
+
 def _sample(case: Case, kind: type[Contender], number: int, plan: Plan) -> Sample:
-    with _directory() as directory:
+    with directory() as where:
         switch_cpu, generator_cpu = plan.cpus
-        with (kind(directory, case, switch_cpu) as contender,
-              Generator(directory, case, contender, generator_cpu) as load):
+        with (kind(where, case, switch_cpu) as contender,
+              _load(where, case, contender, generator_cpu) as load):
             load.start()
             if plan.priority:
                 quiet.prefer(load.threads())
@@ -95,7 +102,7 @@ def run(cases: Sequence[Case], kinds: Sequence[type[Contender]], plan: Plan, say
                 sample = _sample(case, kind, number, plan)
                 samples.append(sample)
                 left = (time.monotonic() - started) / len(samples) * (steps - len(samples))
-                say(f"round {number}/{plan.rounds}  {case.name:>14}  {kind.name:<8}"
+                say(f"round {number}/{plan.rounds}  {case.name:>14}  {kind.name:<9}"
                     f"{sample.window.rate / 1e6:7.2f} Mpps   disturbed "
                     f"{sample.window.disturbed:4.0%} (window {sample.windows} of at most "
                     f"{plan.tries})   about {left:.0f} s left")
