@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -63,6 +64,11 @@ def parse_pmd(text: str) -> tuple[int, int]:
     return 0, 0
 
 
+def parse_queues(text: str) -> set[str]:
+    """Ports whose queue is enabled, from ``pmd-rxq-show``."""
+    return set(re.findall(r"port: (\S+) +queue-id: +\d+ +\(enabled\)", text))
+
+
 class OvsDpdk:
     """A userspace bridge with one forwarding core; it learns addresses (action NORMAL)."""
 
@@ -74,7 +80,7 @@ class OvsDpdk:
         self._names = [f"v{number}" for number in range(case.ports)]
         self.paths = tuple(directory / name for name in self._names)
         who = unprivileged.identity()
-        eal = ("--no-huge --legacy-mem -m 768 --no-shconf --no-pci --no-telemetry "
+        eal = ("--no-huge --legacy-mem -m 2560 --no-shconf --no-pci --no-telemetry "
                f"--file-prefix={directory.name}")
         self._environment = dict(
             os.environ, SCHEMA=str(SCHEMA), EAL=eal, MASK=hex(1 << cpu), TABLE=str(TABLE),
@@ -115,7 +121,14 @@ class OvsDpdk:
         return self._run("ovs-appctl", "-t", str(self._directory / "vs.ctl"), *words)
 
     def ready(self) -> None:
-        """The generator waits for its own ports, which is enough here."""
+        """A port that gets its guest is set up anew, which takes a moment."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            found = parse_queues(self._ask("dpif-netdev/pmd-rxq-show"))
+            if found >= set(self._names):
+                return
+            time.sleep(0.1)
+        raise TestbedError(f"ovs-vswitchd serves {sorted(found)}, not {self._names}, after 30 s")
 
     def cycles(self) -> Cycles:
         return Cycles(*parse_pmd(self._ask("dpif-netdev/pmd-stats-show")), 0)
