@@ -71,8 +71,8 @@ test: setup-test build ## every check and every test; the logs of the stages sta
 lint: setup-test build ## the linters and type checkers alone
 	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) lint
 
-bench: setup-bench build ## throughput and cycles a packet, beside a reference switch
-	@$(VENV)/bin/python -m tests.bench
+bench: setup-bench build ## speed beside other switches (CASES="64 1514" ROUNDS=3 BENCH="--priority")
+	@$(VENV)/bin/python -m tests.bench $(CASES:%=--case %) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH)
 
 docs: build ## what an operator reads, into doc/build/html
 	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) docs

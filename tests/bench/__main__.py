@@ -12,11 +12,11 @@ from pathlib import Path
 from testbed import TestbedError
 from testbed.testpmd import PROGRAM
 
-from . import machine, quiet, report, rounds
+from . import load, machine, ovs, quiet, report, rounds
 from .cases import CASES, Case
-from .contenders import CONTENDERS
+from .contenders import CONTENDERS, Uswitch
+from .figures import EXPERIMENTS
 
-REFERENCE = "testpmd"
 OUTPUT = Path(__file__).resolve().parents[2] / "build/bench"
 
 
@@ -30,10 +30,14 @@ def arguments() -> argparse.Namespace:
                         help=f"one of: {', '.join(CASES)}; may be repeated "
                              f"(default: {' and '.join(defaults)})")
     parser.add_argument("--all", action="store_true", help="every case")
+    parser.add_argument("--figure", action="append", choices=EXPERIMENTS, metavar="NAME",
+                        help=f"besides rates, one of: {', '.join(EXPERIMENTS)}; may be repeated "
+                             "(default: all, or none where --case is given)")
+    parser.add_argument("--rates-only", action="store_true", help="no figures besides rates")
     parser.add_argument("--switch", action="append", choices=CONTENDERS, metavar="NAME",
                         help=f"one of: {', '.join(CONTENDERS)}; may be repeated (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="a window (default: 1)")
+    parser.add_argument("--seconds", type=float, default=0.7, help="a window (default: 0.7)")
     parser.add_argument("--cpus", help="of switch and generator, for example 2,3")
     parser.add_argument("--priority", action="store_true",
                         help="root: ahead of everything else on this machine")
@@ -41,7 +45,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=OUTPUT,
                         help="directory for bench.csv, .json and .png (default: build/bench)")
     args = parser.parse_args()
-    args.case = list(CASES) if args.all else args.case or defaults
+    if args.figure is None:
+        args.figure = [] if args.case or args.rates_only else list(EXPERIMENTS)
+    elif args.case is None and not args.all:
+        args.case = []
+    args.case = list(CASES) if args.all else defaults if args.case is None else args.case
     if args.rounds < 1 or args.seconds <= 0:
         parser.error("at least one round and a positive number of seconds")
     return args
@@ -78,11 +86,25 @@ def bench(args: argparse.Namespace) -> None:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    reason = ovs.missing()
+    if reason and ovs.OvsDpdk in kinds:
+        if args.switch:
+            raise TestbedError(reason)
+        say(f"left out: {reason}")
+        kinds.remove(ovs.OvsDpdk)
     for kind in kinds:
         say(f"{kind.name}: {kind.about}")
-    samples = rounds.run(cases, kinds, chosen, say)
-    result = report.Result(machine.describe(before), chosen, samples, REFERENCE)
     args.output.mkdir(parents=True, exist_ok=True)
+    load.build(args.output)
+    load.Guests.program = args.output / "guests"
+    samples = rounds.run(cases, kinds, chosen, say)
+    names = [name for name in args.figure
+             if not any(name.endswith(f"-{other}") for other in set(CONTENDERS) -
+                        {kind.name for kind in kinds})]
+    measured = rounds.figures(names, chosen, args.output, say)
+    peers = tuple(kind.name for kind in kinds if kind.name != Uswitch.name)
+    result = report.Result(machine.describe(before), chosen, samples, Uswitch.name, peers,
+                           measured)
     report.write_csv(result, args.output / "bench.csv")
     (args.output / "bench.json").write_text(report.as_json(result) + "\n")
     picture = report.write_picture(result, args.output / "bench.png")

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Machine:
     dpdk: str
     load_before: str
     load_after: str
+    date: str
 
 
 def load() -> str:
@@ -33,7 +35,8 @@ def describe(load_before: str) -> Machine:
     text = Path("/proc/cpuinfo").read_text()
     model = re.search(r"model name\s*: (.*)", text)
     return Machine(model[1] if model else platform.machine(), os.cpu_count() or 1,
-                   platform.release(), _dpdk(), load_before, load())
+                   platform.release(), _dpdk(), load_before, load(),
+                   time.strftime("%Y-%m-%d"))
 
 
 def _dpdk() -> str:

@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import unprivileged
+from testbed import TestbedError, unprivileged
 
 from . import quiet
 from .cases import Case
 from .contenders import Contender
+from .figures import EXPERIMENTS, ONCE, Figure, Setting
 from .generator import Generator, Load, Window
 from .load import Guests
 
@@ -55,6 +56,14 @@ class Sample:
     features: str
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A figure and its round."""
+
+    round: int
+    figure: Figure
+
+
 @contextmanager
 def directory() -> Iterator[Path]:
     """Short, since a socket's path has at most 107 bytes; kept if something goes wrong."""
@@ -70,7 +79,8 @@ def _load(where: Path, case: Case, contender: Contender, cpu: int) -> Load:
     return Generator(where, case, contender, cpu)
 
 
-def _sample(case: Case, kind: type[Contender], number: int, plan: Plan) -> Sample:
+def _sample(case: Case, kind: type[Contender], number: int, plan: Plan
+            ) -> Sample | None:
     with directory() as where:
         switch_cpu, generator_cpu = plan.cpus
         with (kind(where, case, switch_cpu) as contender,
@@ -86,24 +96,62 @@ def _sample(case: Case, kind: type[Contender], number: int, plan: Plan) -> Sampl
                     break
             best = min(windows, key=lambda window: window.disturbed)
             features = contender.features()
+            if case.wants_packed and not packed(features):
+                load.lost()
+                return None
             return Sample(case, kind.name, number, best, len(windows), load.lost(),
                           contender.drops(), features)
+
+
+def packed(features: str) -> bool:
+    """Whether VIRTIO_F_RING_PACKED (bit 34) is among them."""
+    return features.startswith("0x") and bool(int(features, 16) >> 34 & 1)
 
 
 def run(cases: Sequence[Case], kinds: Sequence[type[Contender]], plan: Plan, say: Say
         ) -> list[Sample]:
     """Everything, with a line for each step."""
-    samples = []
+    samples: list[Sample] = []
     steps = plan.rounds * len(cases) * len(kinds)
+    done = 0
+    without: set[tuple[str, str]] = set()  # packed rings
     started = time.monotonic()
     for number in range(1, plan.rounds + 1):
         for case in cases:
             for kind in kinds:
+                done += 1
+                if (case.name, kind.name) in without:
+                    continue
                 sample = _sample(case, kind, number, plan)
+                left = (time.monotonic() - started) / done * (steps - done)
+                start = f"round {number}/{plan.rounds}  {case.name:>14}  {kind.name:<9}"
+                if sample is None:
+                    without.add((case.name, kind.name))
+                    say(f"{start} left out: no packed ring (feature bit 34) was negotiated")
+                    continue
                 samples.append(sample)
-                left = (time.monotonic() - started) / len(samples) * (steps - len(samples))
-                say(f"round {number}/{plan.rounds}  {case.name:>14}  {kind.name:<9}"
-                    f"{sample.window.rate / 1e6:7.2f} Mpps   disturbed "
+                say(f"{start}{sample.window.rate / 1e6:7.2f} Mpps   disturbed "
                     f"{sample.window.disturbed:4.0%} (window {sample.windows} of at most "
                     f"{plan.tries})   about {left:.0f} s left")
     return samples
+
+
+def figures(names: Sequence[str], plan: Plan, programs: Path, say: Say) -> list[Measured]:
+    """The experiments, round by round; one that cannot be done here says why and is left out."""
+    found: list[Measured] = []
+    broken: set[str] = set()
+    for number in range(1, plan.rounds + 1):
+        for name in names:
+            if name in broken or (number > 1 and name.startswith(ONCE)):
+                continue
+            try:
+                with directory() as where:
+                    setting = Setting(where, plan.cpus, plan.seconds, plan.priority, programs)
+                    for figure in EXPERIMENTS[name](setting):
+                        found.append(Measured(number, figure))
+                        say(f"round {number}/{plan.rounds}  {figure.name}, {figure.subject}: "
+                            f"{figure.value:.3g} {figure.unit}")
+            except TestbedError as error:
+                broken.add(name)
+                say(f"{name}: left out: {error}")
+    return found

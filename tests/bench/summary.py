@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .cases import Case
-from .rounds import Sample
+from .figures import Figure
+from .rounds import Measured, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +71,55 @@ def ratios(samples: Sequence[Sample], reference: str) -> list[Ratio]:
     groups = _groups(samples)
     found = []
     for (case, contender), group in groups.items():
-        base = groups.get((case, reference))
-        if contender == reference or not base:
+        base = {sample.round: sample.window for sample in groups.get((case, reference), [])}
+        pairs = [(sample.window, base[sample.round]) for sample in group if sample.round in base]
+        if contender == reference or not pairs:
             continue
-        pairs = [(a.window, b.window) for a, b in zip(group, base, strict=True)]
         found.append(Ratio(group[0].case, contender, reference,
                            Spread.of([a.rate / b.rate for a, b in pairs]),
                            Spread.of([_divide(a.switch.cycles, b.switch.cycles)
                                       for a, b in pairs])))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class FigureRow:
+    """One figure over all rounds, and what it is to be."""
+
+    name: str
+    subject: str
+    value: Spread
+    unit: str
+    wanted: str  # the limit in words, "" if there is none
+    found: str  # the ratio, where the limit is one
+    verdict: str  # ok, short, or "" if nothing is wanted or the other one is missing
+
+
+def figure_rows(measured: Sequence[Measured]) -> list[FigureRow]:
+    """One row a limit, or one without."""
+    groups: dict[tuple[str, str], dict[int, Figure]] = {}
+    for one in measured:
+        groups.setdefault((one.figure.name, one.figure.subject), {})[one.round] = one.figure
+    found = []
+    for (name, subject), by_round in groups.items():
+        first = next(iter(by_round.values()))
+        value = Spread.of([figure.value for figure in by_round.values()])
+        for limit in first.limits or (None,):
+            if limit is None:
+                found.append(FigureRow(name, subject, value, first.unit, "", "", ""))
+                continue
+            word = ">=" if limit.at_least else "<="
+            other = groups.get((name, limit.of), {})
+            values = ([by_round[n].value / other[n].value for n in by_round if n in other]
+                      if limit.of else [value.median])
+            if not values:
+                continue
+            middle = statistics.median(values)
+            good = middle >= limit.value if limit.at_least else middle <= limit.value
+            wanted = f"{word} {limit.value:g}" + (f"x {limit.of}" if limit.of else "")
+            ratio = f"{middle:.2f}x" if limit.of else ""
+            found.append(FigureRow(name, subject, value, first.unit, wanted, ratio,
+                                   "ok" if good else "short"))
     return found
 
 

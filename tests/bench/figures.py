@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured besides rates: round trips, large frames, idle processors, control, fairness.
+
+Each experiment yields figures: a name, whose it is, a value and its unit.  What we want to reach is
+a limit for the value or for its ratio to somebody else's, taken within the round.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed import TestbedError
+from testbed.process import cpu_seconds
+
+from . import quiet
+from .cases import IO, OVS, Case
+from .contenders import CONTENDERS, Contender, Uswitch
+from .load import Guests, parse_answer
+
+OURS = Uswitch.name
+KERNEL = "kernel"
+ATTACKS = {"64 B flood": 1, "broadcast": 2, "new addresses": 3, "stopped receiver": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most (or at least) this much, of another one's value if ``of`` names one."""
+
+    value: float
+    of: str = ""
+    at_least: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One value of one round."""
+
+    name: str
+    subject: str
+    value: float
+    unit: str
+    limits: tuple[Limit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What an experiment needs to know of the run."""
+
+    directory: Path
+    cpus: tuple[int, int]
+    seconds: float
+    priority: bool
+    programs: Path
+
+
+def _prefer(setting: Setting, load: Guests) -> None:
+    if setting.priority:
+        quiet.prefer(load.threads())
+
+
+def _trip(setting: Setting, contender: Contender, case: Case, gap: int) -> float:
+    with contender, Guests(setting.directory, contender, setting.cpus[1], case) as load:
+        contender.ready()
+        _prefer(setting, load)
+        load.ask("rtt 200 100")  # addresses become known
+        return load.ask(f"rtt 2000 {gap}")["p50"]
+
+
+def spinning(kind: type[Contender]) -> Callable[[Setting], Iterator[Figure]]:
+    """One packet there and back, the switch awake all the time."""
+    def run(setting: Setting) -> Iterator[Figure]:
+        case = Case("round trip", 64, in_flight=1)
+        contender = (Uswitch(setting.directory, case, setting.cpus[0], poll_us=1000000)
+                     if kind is Uswitch else kind(setting.directory, case, setting.cpus[0]))
+        limits = (Limit(0.8, OVS), Limit(0.8, IO)) if kind is Uswitch else ()
+        yield Figure("round trip, spinning", kind.name, _trip(setting, contender, case, 10), "us",
+                     limits)
+    return run
+
+
+def sleeping(setting: Setting) -> Iterator[Figure]:
+    """The same with a switch that sleeps at once: one wake-up each way."""
+    case = Case("round trip", 64, in_flight=1)
+    contender = Uswitch(setting.directory, case, setting.cpus[0], poll_us=0)
+    yield Figure("round trip, sleeping", OURS, _trip(setting, contender, case, 200), "us",
+                 (Limit(1.1, KERNEL),))
+
+
+BRIDGE = """
+set -e
+for tap in bt0 bt1; do ip tuntap add dev $tap mode tap; done
+ip link add bbr type bridge
+for tap in bt0 bt1; do ip link set $tap master bbr; ip link set $tap up; done
+ip link set bbr up
+exec "$@"
+"""
+
+
+def kernel(setting: Setting) -> Iterator[Figure]:
+    """Two processes, each asleep in read() on a TAP device of one bridge: one wake-up each way."""
+    switch, generator = setting.cpus
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--net", "sh", "-c", BRIDGE, "sh",
+         str(setting.programs / "taps"), "bt0", str(generator), "bt1", str(switch), "2000"],
+        capture_output=True, text=True, check=False, timeout=90)
+    if done.returncode:
+        raise TestbedError(f"TAP devices and a bridge: {done.stderr.strip() or done.returncode}")
+    yield Figure("round trip, sleeping", KERNEL, parse_answer(done.stdout)["p50"], "us")
+
+
+def large(setting: Setting) -> Iterator[Figure]:
+    """Frames of 64 KiB with a request for segmentation, in buffers of 4 KiB as Linux uses them."""
+    case = Case("64 KiB", 65536, in_flight=24, ring=1024, both_ways=False)
+    with (Uswitch(setting.directory, case, setting.cpus[0]) as contender,
+          Guests(setting.directory, contender, setting.cpus[1], case, segment=4096,
+                 memory=768) as load):
+        contender.ready()
+        load.ask("start")
+        _prefer(setting, load)
+        time.sleep(0.3)
+        rate = load.measure(setting.seconds).rate
+        load.ask("stop")
+        copied = load.ask("memcpy 500")["bytes"]
+    name = "frames of 64 KiB"
+    yield Figure(name, "memcpy", copied * 8 / 1e9, "Gbit/s")
+    yield Figure(name, OURS, rate * case.size * 8 / 1e9, "Gbit/s",
+                 (Limit(0.9, "memcpy", at_least=True),))
+
+
+def idle(kind: type[Contender]) -> Callable[[Setting], Iterator[Figure]]:
+    """Processor use of all processes with ten ports that have nothing to do."""
+    def run(setting: Setting) -> Iterator[Figure]:
+        case = Case("idle", 64, pairs=5, in_flight=1)
+        with (kind(setting.directory, case, setting.cpus[0]) as contender,
+              Guests(setting.directory, contender, setting.cpus[1], case)):
+            contender.ready()
+            time.sleep(1)
+            pids = contender.pids()
+            before, started = sum(map(cpu_seconds, pids)), time.monotonic()
+            time.sleep(10)
+            used = (sum(map(cpu_seconds, pids)) - before) / (time.monotonic() - started)
+        yield Figure("idle, 10 ports", kind.name, used * 100, "% of a core",
+                     (Limit(0.2),) if kind is Uswitch else ())
+    return run
+
+
+def control(setting: Setting) -> Iterator[Figure]:
+    """Calls of the control API, connection included, while 64 B frames keep the worker busy."""
+    case = Case("control", 64)
+    took: dict[str, list[float]] = {"port.show": [], "port.add": [], "port.del": []}
+
+    with (Uswitch(setting.directory, case, setting.cpus[0]) as contender,
+          Guests(setting.directory, contender, setting.cpus[1], case) as load):
+        load.start()
+
+        def timed(verb: str, **params: object) -> None:
+            started = time.monotonic()
+            if verb == "port.add":
+                contender.switch.add_port("extra", segment="bench")
+            else:
+                contender.switch.call(verb, **params)
+            took[verb].append((time.monotonic() - started) * 1e3)
+
+        for _ in range(100):
+            timed("port.show", name="p0")
+        for _ in range(20):
+            timed("port.add")
+            timed("port.del", name="extra")
+    for verb, times in took.items():
+        times.sort()
+        for what, at in (("p50", len(times) // 2), ("p99", len(times) * 99 // 100)):
+            yield Figure(f"{verb} under load, {what}", OURS, times[at], "ms")
+        yield Figure(f"{verb} under load, max", OURS, times[-1], "ms")
+
+
+def fairness(setting: Setting) -> Iterator[Figure]:
+    """What a pair keeps of its rate beside an attacker; flooding is limited as by default."""
+    case = Case("fairness", 64, pairs=2, in_flight=64)
+    with (Uswitch(setting.directory, case, setting.cpus[0]) as contender,
+          Guests(setting.directory, contender, setting.cpus[1], case) as load):
+        load.start()
+        _prefer(setting, load)
+        time.sleep(0.3)
+        alone = load.measure(setting.seconds)
+        yield Figure("pair alone", OURS, alone.rate / 1e6, "Mpps")
+        yield Figure("pair alone, generator's ceiling", OURS, alone.ceiling / 1e6, "Mpps")
+        for name, number in ATTACKS.items():
+            load.ask(f"attack {number}")
+            time.sleep(0.2)
+            rate = load.measure(setting.seconds).rate
+            load.ask("attack 0")
+            wanted = 95.0 if number == ATTACKS["stopped receiver"] else 50.0
+            yield Figure(f"pair beside {name}", OURS, rate / alone.rate * 100, "% of alone",
+                         (Limit(wanted, at_least=True),))
+            time.sleep(0.2)
+
+
+EXPERIMENTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
+    **{f"rtt-{name}": spinning(kind) for name, kind in CONTENDERS.items()},
+    "sleep-uswitch": sleeping, "sleep-kernel": kernel, "64k": large,
+    **{f"idle-{name}": idle(kind) for name, kind in CONTENDERS.items()},
+    "control": control, "fairness": fairness,
+}
+ONCE = ("idle",)  # long enough to need no second round
