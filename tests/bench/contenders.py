@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from testbed.daemons import Switch
 from testbed.testpmd import Cycles, Settings, Testpmd, Vhost
@@ -21,7 +21,7 @@ from .cases import Case
 
 
 def mac(port: int) -> str:
-    """Address of a guest-like port; guests.h has the same, with the flow in the last three bytes."""
+    """Of a guest-like port; the load program has the same, its last three bytes number flows."""
     return f"52:54:{port:02x}:00:00:00"
 
 
@@ -62,7 +62,7 @@ class Uswitch:
     """This project's switch: uswitchd and its dataplane, one worker."""
 
     name = "uswitch"
-    about = "uswitchd, one worker, vhost-user ports in one segment, addresses pinned (flows: learned)"
+    about = "uswitchd, one worker, ports in one segment, addresses pinned (flows: learned)"
 
     def __init__(self, directory: Path, case: Case, cpu: int, *, poll_us: int | None = None,
                  limits: dict[str, int] | None = None) -> None:
@@ -85,8 +85,8 @@ class Uswitch:
         return self
 
     def _add(self, number: int) -> Path:
-        """Without flows nothing is unknown and so nothing flooded: the reference does not either."""
-        settings: dict[str, object] = dict(self._limits)
+        """Without flows nothing is unknown and so nothing flooded, as in the reference."""
+        settings: dict[str, Any] = dict(self._limits)
         if self._case.flows > 1:
             settings |= {"fdb_quota": 200000, "flood_rate": 0}
         else:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The load: frames that circulate between two guest-like ports, through the switch and back.
 
-The ports of all pairs belong to one dpdk-testpmd in io mode: what comes in at one goes out at the other, its
-addresses unchanged, so the switch carries it the same way again.  Each frame in flight thus makes
-the switch work as soon as the generator has turned it round, no ring ever overflows, and the rate
-is that of the slower of the two.  Which one that is, their own cycle counts tell.
+The ports of all pairs belong to one dpdk-testpmd in io mode: what comes in at one goes out at the
+other, its addresses unchanged, so the switch carries it the same way again.  Each frame in flight
+thus makes the switch work as soon as the generator has turned it round, no ring ever overflows, and
+the rate is that of the slower of the two.  Which one that is, their own cycle counts tell.
 """
 
 from __future__ import annotations
