@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def bench(args: argparse.Namespace) -> None:
 
 def main() -> int:
     """Exit status 1 for what stopped it, in one line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as after ^C
     try:
         bench(arguments())
     except TestbedError as error:

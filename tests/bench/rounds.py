@@ -66,10 +66,14 @@ class Measured:
 
 @contextmanager
 def directory() -> Iterator[Path]:
-    """Short, since a socket's path has at most 107 bytes; kept if something goes wrong."""
+    """Short, since a socket's path has at most 107 bytes; kept for its logs if something fails."""
     path = Path(tempfile.mkdtemp(prefix="uswitch-bench-"))
     unprivileged.own(path, unprivileged.identity())
-    yield path
+    try:
+        yield path
+    except KeyboardInterrupt:  # nothing failed
+        shutil.rmtree(path)
+        raise
     shutil.rmtree(path)
 
 
