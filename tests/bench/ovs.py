@@ -121,11 +121,16 @@ class OvsDpdk:
         return self._run("ovs-appctl", "-t", str(self._directory / "vs.ctl"), *words)
 
     def ready(self) -> None:
-        """A port that gets its guest is set up anew, which takes a moment."""
+        """A port that gets its guest is set up anew, and what arrives meanwhile is lost.
+
+        Setting up and answering are one thread's work: after some answers in a row it is done.
+        """
         deadline = time.monotonic() + 30
+        calm = 0
         while time.monotonic() < deadline:
             found = parse_queues(self._ask("dpif-netdev/pmd-rxq-show"))
-            if found >= set(self._names):
+            calm = calm + 1 if found >= set(self._names) else 0
+            if calm == 5:
                 return
             time.sleep(0.1)
         raise TestbedError(f"ovs-vswitchd serves {sorted(found)}, not {self._names}, after 30 s")

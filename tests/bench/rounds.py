@@ -126,7 +126,12 @@ def run(cases: Sequence[Case], kinds: Sequence[type[Contender]], plan: Plan, say
                 done += 1
                 if (case.name, kind.name) in without:
                     continue
-                sample = _sample(case, kind, number, plan)
+                try:
+                    sample = _sample(case, kind, number, plan)
+                except TestbedError as error:  # one of hundreds: the others still count
+                    say(f"round {number}/{plan.rounds}  {case.name}, {kind.name}: left out: "
+                        f"{error}")
+                    continue
                 left = (time.monotonic() - started) / done * (steps - done)
                 start = f"round {number}/{plan.rounds}  {case.name:>14}  {kind.name:<9}"
                 if sample is None:
