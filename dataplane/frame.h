@@ -109,6 +109,7 @@ struct frame {
  * struct burst - the frames of one rx_burst, with the memory they need
  * @n: frames filled
  * @n_iov: entries of @iov in use
+ * @held_back: take so many fewer than BURST_MAX, 0 .. BURST_MAX - 1; set by the worker
  * @frame: the frames
  * @snap: HDR_ROOM bytes of room and a snapshot for each frame
  * @iov: pool from which the frames' scatter lists are cut
@@ -118,6 +119,7 @@ struct frame {
 struct burst {
     uint32_t n;
     uint32_t n_iov;
+    uint32_t held_back;
     struct frame frame[BURST_MAX];
     uint8_t snap[BURST_MAX][HDR_ROOM + SNAP_SIZE] __attribute__((aligned(64)));
     struct iovec iov[BURST_IOV];

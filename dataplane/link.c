@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -37,6 +38,7 @@
  * @event: payload of @out when that is an event
  * @in: the request being worked on
  * @calls: what requests work on
+ * @balance_at: CLOCK_MONOTONIC ms of the next uswitch_balance(); -1: when its fd says so
  */
 struct link {
     int listen_fd;
@@ -49,6 +51,7 @@ struct link {
     struct us_event event;
     struct link_in in;
     struct link_calls calls;
+    int64_t balance_at;
 };
 
 static int check_listener(int fd)
@@ -222,7 +225,39 @@ static void push_events(struct link *link)
     }
 }
 
-enum { POLL_STOP, POLL_CONN, POLL_NEWS, POLL_LISTEN, POLL_COUNT };
+/* CLOCK_MONOTONIC, ms. */
+static int64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* The queues are spread anew when it is time, or when workers woke up after a silence. */
+static void balance(struct link *link, bool woke)
+{
+    int again;
+
+    if (!woke && (link->balance_at < 0 || now_ms() < link->balance_at))
+        return;
+    again = uswitch_balance(link->calls.us);
+    link->balance_at = again < 0 ? -1 : now_ms() + again;
+}
+
+/* For poll(): until something is due, or -1. */
+static int wait_ms(const struct link *link)
+{
+    const int64_t left = link->balance_at < 0 ? INT32_MAX : link->balance_at - now_ms();
+
+    if (link->pausing && left > ACCEPT_PAUSE_MS)
+        return ACCEPT_PAUSE_MS;
+    if (link->balance_at < 0)
+        return -1;
+    return left < 0 ? 0 : (int)left;
+}
+
+enum { POLL_STOP, POLL_CONN, POLL_NEWS, POLL_LISTEN, POLL_BALANCE, POLL_COUNT };
 
 /* What the loop waits for now; poll() skips entries with fd -1. News wait while nobody could be told. */
 static void fill_poll(const struct link *link, struct pollfd set[POLL_COUNT])
@@ -233,6 +268,7 @@ static void fill_poll(const struct link *link, struct pollfd set[POLL_COUNT])
     set[POLL_CONN] = (struct pollfd){ .fd = link->conn_fd, .events = link->unsent ? POLLOUT : POLLIN };
     set[POLL_NEWS] = (struct pollfd){ .fd = can_send ? uswitch_event_fd(link->calls.us) : -1, .events = POLLIN };
     set[POLL_LISTEN] = (struct pollfd){ .fd = link->pausing ? -1 : link->listen_fd, .events = POLLIN };
+    set[POLL_BALANCE] = (struct pollfd){ .fd = uswitch_balance_fd(link->calls.us), .events = POLLIN };
 }
 
 int link_serve(struct link *link)
@@ -241,7 +277,7 @@ int link_serve(struct link *link)
 
     while (!link->calls.shutdown) {
         fill_poll(link, set);
-        if (poll(set, POLL_COUNT, link->pausing ? ACCEPT_PAUSE_MS : -1) < 0) {
+        if (poll(set, POLL_COUNT, wait_ms(link)) < 0) {
             if (errno == EINTR)
                 continue;
             return -errno;
@@ -256,6 +292,7 @@ int link_serve(struct link *link)
         push_events(link);
         if (set[POLL_LISTEN].revents)
             accept_one(link);
+        balance(link, set[POLL_BALANCE].revents != 0);
     }
     return 0;
 }

@@ -49,6 +49,7 @@ static const char usage[] =
     "  --listen-fd N     listening SOCK_SEQPACKET unix socket, inherited (required)\n"
     "  --workers N       packet threads (default 1)\n"
     "  --cpu LIST        CPU of each worker, such as 2,3 or 2-5; - for no CPU\n"
+    "  --rebalance-ms N  how often queues are spread anew over the workers, 0: never (default 1000)\n"
     "  --poll-us N       spin so long without work before sleeping (default 50)\n"
     "  --fdb-buckets N   address table, power of two, five addresses a bucket (default 8192)\n"
     "  --fdb-age N       seconds until an address is forgotten (default 300)\n"
@@ -118,6 +119,8 @@ static bool parse_option(int option, struct options *o)
         return parse_u32(optarg, US_WORKERS_MAX, &o->config.n_workers) && o->config.n_workers > 0;
     case 'c':
         return parse_cpu_list(optarg, &o->config);
+    case 'r':
+        return parse_u32(optarg, UINT32_MAX, &o->config.rebalance_ms);
     case 'p':
         return parse_u32(optarg, UINT32_MAX, &o->config.poll_us);
     case 'b':
@@ -141,6 +144,7 @@ static int parse_arguments(int argc, char **argv, struct options *o)
     static const struct option options[] = {
         { "listen-fd", required_argument, NULL, 'f' }, { "workers", required_argument, NULL, 'w' },
         { "cpu", required_argument, NULL, 'c' },       { "poll-us", required_argument, NULL, 'p' },
+        { "rebalance-ms", required_argument, NULL, 'r' },
         { "fdb-buckets", required_argument, NULL, 'b' }, { "fdb-age", required_argument, NULL, 'a' },
         { "log-level", required_argument, NULL, 'l' }, { "no-sandbox", no_argument, NULL, 'n' },
         { "version", no_argument, NULL, 'v' },         { "help", no_argument, NULL, 'h' },
@@ -149,7 +153,7 @@ static int parse_arguments(int argc, char **argv, struct options *o)
     int option;
 
     *o = (struct options){
-        .config = { .n_workers = 1, .poll_us = 50, .fdb_buckets = 8192, .fdb_age_s = 300 },
+        .config = { .n_workers = 1, .poll_us = 50, .fdb_buckets = 8192, .fdb_age_s = 300, .rebalance_ms = 1000 },
         .listen_fd = -1, .log_level = LOG_LEVEL_INFO, .sandbox = true,
     };
     for (unsigned i = 0; i < US_WORKERS_MAX; i++)

@@ -39,6 +39,9 @@ void port_init(struct port *p, const struct port_ops *ops, const struct us_port_
     atomic_init(&p->flood.rate, add->flood_rate);
     atomic_init(&p->flood.depth, add->flood_burst);
     atomic_init(&p->flood.state, 0);
+    atomic_init(&p->limit.bits.full_at, 0);
+    atomic_init(&p->limit.packets.full_at, 0);
+    limit_set(&p->limit, &(struct limit_values){ add->max_kbps, add->burst_kbit, add->max_kpps, add->burst_kpkt });
     atomic_init(&p->fdb_count, 0);
 }
 

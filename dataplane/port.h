@@ -23,6 +23,7 @@
 #include "drop.h"
 #include "frame.h"
 #include "include/uswitch.h"
+#include "limit.h"
 
 struct port;
 struct port_tags;               /* segment.h */
@@ -51,7 +52,7 @@ struct rxq {
 /**
  * struct port_ops - a driver
  * @kind: name for messages, "vhost", "tap"
- * @rx_burst: worker.  Take up to BURST_MAX frames and BURST_BYTES bytes from the queue: snapshot the
+ * @rx_burst: worker.  Take up to BURST_MAX - b->held_back frames and BURST_BYTES bytes from the queue: snapshot the
  *      headers, validate, fill b->frame[0 .. n-1] (frames the driver drops itself are counted by it and
  *      not listed), b->n and b->n_iov.  Frames come untouched from the wire: tag included, vnet offsets
  *      relative to that.  Returns b->n.  May return 0 although it dropped some; rx_complete follows anyway.
@@ -118,6 +119,7 @@ struct port {
     /* workers; the gap keeps their writes off the cache lines that every sender reads */
     uint8_t gap[64];
     struct flood_bucket flood;
+    struct limit limit;         /* what it may send */
     _Atomic uint32_t fdb_count; /* addresses learned from this port (writer: fdb.c) */
 };
 

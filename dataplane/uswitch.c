@@ -42,17 +42,6 @@ static int check_limits(uint32_t flood_rate, uint32_t flood_burst, uint32_t max_
     return flood_rate != 0 && flood_burst == 0 ? -EINVAL : 0;
 }
 
-static struct worker *least_loaded(const struct uswitch *us)
-{
-    struct worker *best = us->worker[0];
-
-    for (uint32_t i = 1; i < us->n_workers; i++) {
-        if (worker_queue_count(us->worker[i]) < worker_queue_count(best))
-            best = us->worker[i];
-    }
-    return best;
-}
-
 static void take_queue(struct rxq *q)
 {
     if (q->worker)
@@ -117,7 +106,7 @@ int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int stat
     }
     /* A device is served from now on; a guest's queues when it starts them. */
     if (add->kind == US_KIND_TAP)
-        rc = worker_add_queue(least_loaded(us), &p->rxq[0]);
+        rc = uswitch_place_queue(us, &p->rxq[0]);
     if (rc < 0) {
         remove_port(us, p);
         return rc;
@@ -171,8 +160,14 @@ int uswitch_port_limits(struct uswitch *us, const struct us_port_limits *limits)
     if (rc < 0 || limits->spare)
         return -EINVAL;
     flood_set(&p->flood, limits->flood_rate, limits->flood_burst);
+    limit_set(&p->limit, &(struct limit_values){ limits->max_kbps, limits->burst_kbit, limits->max_kpps,
+                                                 limits->burst_kpkt });
     atomic_store_explicit(&p->fdb_quota, limits->fdb_quota, memory_order_relaxed);
     atomic_store_explicit(&p->max_frame, limits->max_frame, memory_order_relaxed);
+    for (uint32_t i = 0; i < p->n_queues; i++) {
+        if (p->rxq[i].worker)
+            worker_refresh(p->rxq[i].worker);
+    }
     return 0;
 }
 
@@ -256,7 +251,7 @@ int uswitch_ring_start(struct uswitch *us, const struct us_vhost_ring *ring, int
     if (rc < 0)
         return rc;
     if (is_incoming(ring->ring))
-        rc = worker_add_queue(least_loaded(us), &p->rxq[ring->ring / 2]);
+        rc = uswitch_place_queue(us, &p->rxq[ring->ring / 2]);
     if (rc < 0) {
         (void)vhost_port_ring_stop(p, ring->ring);
         return rc;

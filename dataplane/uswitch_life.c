@@ -20,6 +20,7 @@
 #include "uswitch_priv.h"
 
 #define POLL_US_MAX 1000000
+#define REBALANCE_MS_MAX 3600000
 #define FDB_BUCKETS_MIN 16
 #define FDB_BUCKETS_MAX 1048576
 #define FDB_AGE_MAX 65000
@@ -28,7 +29,8 @@ static int check_config(const struct us_config *config)
 {
     const uint32_t buckets = config->fdb_buckets;
 
-    if (config->n_workers > US_WORKERS_MAX || config->poll_us > POLL_US_MAX)
+    if (config->n_workers > US_WORKERS_MAX || config->poll_us > POLL_US_MAX || config->spare ||
+        config->rebalance_ms > REBALANCE_MS_MAX)
         return -EINVAL;
     if (buckets < FDB_BUCKETS_MIN || buckets > FDB_BUCKETS_MAX || (buckets & (buckets - 1)) != 0)
         return -EINVAL;
@@ -89,12 +91,14 @@ int uswitch_create(const struct us_config *config, struct uswitch **out)
     us->n_workers = effective.n_workers;
     us->threaded = config->n_workers > 0;
     us->news_fd = -1;
+    us->balance.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    us->balance.interval_ms = effective.rebalance_ms;
     rc = us->page_fd = switch_page_make(effective.n_workers, &us->page);
     if (rc < 0)
         goto fail;
     us->page->tsc_khz = clock_khz();
     us->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    rc = us->news_fd < 0 ? -errno : take_signals(us);
+    rc = us->news_fd < 0 || us->balance.fd < 0 ? -errno : take_signals(us);
     if (rc == 0)
         rc = switch_core_init(&us->core, &effective, us->page);
     if (rc == 0)
@@ -128,6 +132,8 @@ void uswitch_destroy(struct uswitch *us)
     nudge_destroy(&us->nudge);
     if (us->news_fd >= 0)
         close(us->news_fd);
+    if (us->balance.fd >= 0)
+        close(us->balance.fd);
     if (us->page_fd >= 0)
         close(us->page_fd);
     free(us);

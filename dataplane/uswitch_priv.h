@@ -2,15 +2,42 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * uswitch_priv.h - what is inside struct uswitch, for the files that make the
- * library out of the parts (uswitch.c: ports and rings; uswitch_news.c: events
- * and addresses), and the little the process needs beside the ABI.
+ * library out of the parts (uswitch.c: ports and rings; uswitch_balance.c: who
+ * serves a queue; uswitch_life.c: the rest), and the little the process needs beside the ABI.
  */
 #ifndef USWITCH_PRIV_H
 #define USWITCH_PRIV_H
 
 #include "base/nudge.h"
+#include "placement.h"
 #include "switch.h"
 #include "worker.h"
+
+#define BALANCE_QUEUES_MAX (US_PORTS_MAX * US_QUEUES_MAX)
+
+/**
+ * struct balance - the spreading of queues over several workers; control thread
+ * @fd: eventfd that becomes readable when workers woke up that were all asleep (owned; written by workers)
+ * @interval_ms: how often to look, 0: never
+ * @at: cycles at the last look, 0: none yet
+ * @moves: queues moved so far
+ * @load: cycles of each worker in the last period, with guesses for queues that are newer
+ * @share: what the average queue cost
+ * @seen: cycles of each queue at the last look
+ * @rxq: scratch: the queues of a look
+ * @queue: scratch: their loads
+ */
+struct balance {
+    int fd;
+    uint32_t interval_ms;
+    uint64_t at;
+    uint64_t moves;
+    uint64_t load[US_WORKERS_MAX];
+    uint64_t share;
+    uint64_t seen[US_PORTS_MAX][US_QUEUES_MAX];
+    struct rxq *rxq[BALANCE_QUEUES_MAX];
+    struct placement_queue queue[BALANCE_QUEUES_MAX];
+};
 
 /**
  * struct uswitch - a whole switch; control thread
@@ -22,6 +49,7 @@
  * @threaded: they have threads; without, uswitch_poll() is the only worker's
  * @worker: the workers (owned)
  * @nudge: timer of the control thread, which is the one that made the switch
+ * @balance: who serves which queue
  * @n_ports: ports
  * @scan: port id at which uswitch_event_next() goes on
  * @told: the port's present break has been reported
@@ -35,6 +63,7 @@ struct uswitch {
     bool threaded;
     struct worker *worker[US_WORKERS_MAX];
     struct nudge nudge;
+    struct balance balance;
     uint32_t n_ports;
     uint32_t scan;
     bool told[US_PORTS_MAX];
@@ -47,6 +76,9 @@ static inline struct port *uswitch_port(const struct uswitch *us, uint32_t port_
         return NULL;
     return atomic_load_explicit(&us->core.port[port_id], memory_order_relaxed);
 }
+
+/* uswitch_balance.c: give a queue that nobody serves to the worker with the least load; 0 or -errno. */
+int uswitch_place_queue(struct uswitch *us, struct rxq *q);
 
 /* How many ports there are. */
 uint32_t uswitch_port_count(const struct uswitch *us);

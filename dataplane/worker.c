@@ -30,6 +30,8 @@
 #define EVENTS_MAX 64
 /* A sleeping worker looks so often at queues that announce nothing (RXQ_POLLED); without such queues, never. */
 #define POLLED_INTERVAL_MS 1
+/* Who waits for a token longer than this is looked at in between; limits may change, and clocks. */
+#define TOKEN_WAIT_MAX_MS 1000
 
 /* Counters are read by other processes while they run: whole stores, no locked instruction. */
 static void stat_set(uint64_t *stat, uint64_t value)
@@ -44,13 +46,31 @@ static void stat_add(uint64_t *stat, uint64_t n)
 
 /* ---- a turn ---- */
 
-/* True if some queue has work already; then not all are armed. */
-static bool arm_all(const struct queue_list *list)
+/* Whether the queue's port has no token; the peer's memory is not looked at to find out. */
+static bool must_wait(struct queue_turn *t, const struct rxq *q, uint64_t now_ns)
 {
+    if (__builtin_expect(!t->limited, 1))
+        return false;
+    if (now_ns >= t->not_before)
+        t->not_before = limit_ready_at(&q->port->limit, now_ns);
+    return now_ns < t->not_before;
+}
+
+/*
+ * True if some queue has work already; then not all are armed.  Of a queue that waits for tokens no news are
+ * wanted: the worker looks at it again when they are there.
+ */
+static bool arm_all(struct worker *w, const struct queue_list *list, uint64_t now_ns)
+{
+    w->wake_ns = UINT64_MAX;
     for (uint32_t i = 0; i < list->n; i++) {
         struct rxq *q = list->q[i];
 
-        if (!port_is_broken(q->port) && q->port->ops->arm(q))
+        if (port_is_broken(q->port))
+            continue;
+        if (must_wait(&w->turn[i], q, now_ns))
+            w->wake_ns = w->turn[i].not_before < w->wake_ns ? w->turn[i].not_before : w->wake_ns;
+        else if (q->port->ops->arm(q))
             return true;
     }
     return false;
@@ -62,29 +82,54 @@ static void disarm_all(const struct queue_list *list)
         list->q[i]->port->ops->disarm(list->q[i]);
 }
 
-static unsigned serve_queue(struct worker *w, struct rxq *q, uint64_t now_ns)
+/* The time since the queue before is this one's. */
+static void charge_queue(struct worker *w, struct queue_turn *t, const struct rxq *q, unsigned n)
+{
+    const uint64_t now = clock_cycles();
+    const uint64_t spent = now - w->turn_began;
+
+    w->turn_began = now;
+    fair_charge(&w->fair, &t->fair, spent, n);
+    if (n)
+        stat_add(&q->port->state->in[q->index].cycles, spent);
+}
+
+static unsigned serve_queue(struct worker *w, struct queue_turn *t, struct rxq *q, uint64_t now_ns)
 {
     const struct port_ops *ops = q->port->ops;
     unsigned n;
 
-    if (port_is_broken(q->port))
+    if (port_is_broken(q->port) || must_wait(t, q, now_ns) || !fair_may_run(&w->fair, &t->fair))
         return 0;
+    w->burst->held_back = BURST_MAX - fair_frames(&w->fair, &t->fair);
     n = ops->rx_burst(q, w->burst);
-    if (n)
+    if (n) {
+        if (__builtin_expect(t->limited, 0))
+            limit_charge(&q->port->limit, w->burst->frame, n, now_ns);
         switch_burst(w->core, w->scratch, q, w->burst, now_ns);
+    }
     ops->rx_complete(q, w->burst);
+    charge_queue(w, t, q, n);
     return n;
 }
 
-/* Queues that are new, or started anew, may still ask their peers for kicks that an awake worker does not need. */
+/*
+ * Queues that are new, or started anew, may still ask their peers for kicks that an awake worker does not need.
+ * Places in the list may have changed, and limits: what is remembered of them begins anew.
+ */
 static void adopt_changes(struct worker *w, const struct queue_list *list, uint32_t changes)
 {
     w->seen_changes = changes;
     stat_set(&w->stats->queues, list->n);
+    for (uint32_t i = 0; i < list->n; i++) {
+        fair_queue_init(&w->fair, &w->turn[i].fair);
+        w->turn[i].not_before = 0;
+        w->turn[i].limited = limit_is_set(&list->q[i]->port->limit);
+    }
     disarm_all(list);
 }
 
-/* Each queue once, at most BURST_MAX frames and BURST_BYTES of each: that is all the fairness there is. */
+/* Each queue once, at most BURST_MAX frames and BURST_BYTES of each; who has spent more than its share waits. */
 static unsigned worker_pass(struct worker *w, uint64_t now_ns)
 {
     const uint32_t changes = atomic_load_explicit(&w->changes, memory_order_acquire);
@@ -93,16 +138,18 @@ static unsigned worker_pass(struct worker *w, uint64_t now_ns)
 
     if (__builtin_expect(changes != w->seen_changes, 0))
         adopt_changes(w, list, changes);
+    fair_turn_begin(&w->fair);
     for (uint32_t i = 0; i < list->n; i++)
-        frames += serve_queue(w, list->q[i], now_ns);
+        frames += serve_queue(w, &w->turn[i], list->q[i], now_ns);
+    fair_turn_end(&w->fair);
     return frames;
 }
 
-/* Charges the time since turn_began to the turn that ends, and begins the next. */
-static void account(struct worker *w, unsigned frames)
+/* Charges the time since @began to the turn that ends, and begins the next. */
+static void account(struct worker *w, unsigned frames, uint64_t began)
 {
     const uint64_t now = clock_cycles();
-    const uint64_t spent = now - w->turn_began;
+    const uint64_t spent = now - began;
     struct us_worker_state *stats = w->stats;
 
     w->turn_began = now;
@@ -117,19 +164,29 @@ static void account(struct worker *w, unsigned frames)
 
 /* ---- sleep ---- */
 
+/* For epoll_wait(): until the first token or the next look at a queue that announces nothing, or -1. */
+static int sleep_ms(const struct worker *w, uint64_t now_ns)
+{
+    const uint64_t tokens = w->wake_ns == UINT64_MAX ? UINT64_MAX : (w->wake_ns - now_ns + 999999) / 1000000;
+
+    if (atomic_load_explicit(&w->polled, memory_order_relaxed) != 0)
+        return POLLED_INTERVAL_MS;
+    if (tokens == UINT64_MAX)
+        return -1;
+    return tokens < TOKEN_WAIT_MAX_MS ? (int)tokens : TOKEN_WAIT_MAX_MS;
+}
+
 /*
  * Sleeps until an edge.  The nudging timer still ticks at first: threads that
  * sleep and wake a thousand times a second would otherwise pay two system
  * calls each time.  Its first tick inside shows a longer sleep and stops it.
  */
-static void wait_for_edge(struct worker *w)
+static void wait_for_edge(struct worker *w, int timeout_ms)
 {
     struct epoll_event events[EVENTS_MAX];
 
     for (;;) {
-        const bool polled = atomic_load_explicit(&w->polled, memory_order_relaxed) != 0;
-
-        if (epoll_wait(w->epoll_fd, events, EVENTS_MAX, polled ? POLLED_INTERVAL_MS : -1) >= 0)
+        if (epoll_wait(w->epoll_fd, events, EVENTS_MAX, timeout_ms) >= 0)
             break;
         if (errno != EINTR)
             break;
@@ -145,15 +202,33 @@ static void sweep_edges(struct worker *w)
     (void)!epoll_wait(w->epoll_fd, events, EVENTS_MAX, 0);
 }
 
+/* Pairs with worker_report(): either it sees the wake-up counted, or we see its fd. */
+static void report_waking(struct worker *w)
+{
+    const uint64_t one = 1;
+    int fd;
+
+    atomic_thread_fence(memory_order_seq_cst);
+    fd = atomic_load_explicit(&w->report_fd, memory_order_relaxed);
+    if (__builtin_expect(fd < 0, 1))
+        return;
+    atomic_store_explicit(&w->report_fd, -1, memory_order_relaxed);
+    (void)!write(fd, &one, sizeof(one));
+}
+
 static void worker_sleep(struct worker *w)
 {
+    const uint64_t now_ns = clock_now(&w->clock, clock_cycles());
+
     sweep_edges(w);
-    if (!arm_all(current_queues(w)) && !atomic_load_explicit(&w->stop, memory_order_acquire)) {
+    if (atomic_load_explicit(&w->changes, memory_order_acquire) == w->seen_changes &&
+        !arm_all(w, current_queues(w), now_ns) && !atomic_load_explicit(&w->stop, memory_order_acquire)) {
         stat_add(&w->stats->sleeps, 1);
         rcu_worker_offline();
-        wait_for_edge(w);
+        wait_for_edge(w, sleep_ms(w, now_ns));
         rcu_worker_online();
         stat_add(&w->stats->wakeups, 1);
+        report_waking(w);
     }
     disarm_all(current_queues(w));
     w->turn_began = clock_cycles();
@@ -197,12 +272,13 @@ void *worker_main(void *arg)
     if (rc < 0)
         return NULL;
     while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
-        const uint64_t now_ns = clock_now(&w->clock, w->turn_began);
+        const uint64_t began = w->turn_began;
+        const uint64_t now_ns = clock_now(&w->clock, began);
         const unsigned frames = worker_pass(w, now_ns);
 
-        account(w, frames);
+        account(w, frames, began);
         rcu_worker_quiescent();
-        if (frames)
+        if (frames || w->fair.waiting)
             w->busy_ns = now_ns;
         else if (now_ns - w->busy_ns >= w->poll_ns)
             worker_sleep(w);
@@ -215,10 +291,11 @@ void *worker_main(void *arg)
 
 unsigned worker_turn(struct worker *w)
 {
+    const uint64_t began = clock_cycles();
     unsigned frames;
 
-    w->turn_began = clock_cycles();
-    frames = worker_pass(w, clock_now(&w->clock, w->turn_began));
-    account(w, frames);
+    w->turn_began = began;
+    frames = worker_pass(w, clock_now(&w->clock, began));
+    account(w, frames, began);
     return frames;
 }

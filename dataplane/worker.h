@@ -5,7 +5,8 @@
  * spins while it pays and then sleeps (design law 7).
  *
  * One turn: for each queue rx_burst -> switch_burst -> rx_complete; then a
- * quiescent state.  After poll_us without work: arm all queues, look once
+ * quiescent state.  Queues share the worker by time (fair.h); one whose port
+ * has used up its limit is left out until tokens come (limit.h).  After poll_us without work: arm all queues, look once
  * more, sleep in epoll_wait, offline for RCU.  Control changes are published
  * as a new immutable queue list.
  *
@@ -65,6 +66,31 @@ int worker_add_queue(struct worker *w, struct rxq *q);
 
 /* Control: take a queue away; after return, i.e. after a grace period, the worker does not touch it. */
 void worker_del_queue(struct worker *w, struct rxq *q);
+
+/**
+ * worker_move_queue() - give a queue of another worker to this one
+ * @to: the worker
+ * @q: the queue, some worker's
+ *
+ * No frame is lost, and none overtakes another: when the new worker begins, the old one has ended.  Control
+ * thread; waits two grace periods.  Return: 0 or -errno, nothing changed then.
+ */
+int worker_move_queue(struct worker *to, struct rxq *q);
+
+/* Control: make the worker look again at what it remembers of its queues: limits changed. */
+void worker_refresh(struct worker *w);
+
+/**
+ * worker_report() - ask to be told once when the worker wakes up
+ * @w: the worker
+ * @fd: non-blocking eventfd, borrowed until told or worker_report(w, -1); -1: never mind
+ *
+ * Control thread.  Return: whether the worker sleeps now; if it does, the next wake-up is told.
+ */
+bool worker_report(struct worker *w, int fd);
+
+/* Control: its number. */
+uint32_t worker_index(const struct worker *w);
 
 /* Control: how many queues it has. */
 unsigned worker_queue_count(const struct worker *w);

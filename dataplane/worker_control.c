@@ -52,10 +52,12 @@ int worker_create(struct switch_core *core, struct us_worker_state *stats, uint3
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     sem_init(&w->started, 0, 0);
     atomic_init(&w->queues, &w->list[0]);
+    atomic_init(&w->report_fd, -1);
     clock_init(&w->clock, clock_khz());
     w->scratch = switch_scratch_create();
     w->burst = aligned_alloc(WORKER_LINE, sizeof(*w->burst));
-    if (!w->scratch || !w->burst)
+    w->turn = calloc(QUEUES_MAX, sizeof(*w->turn));
+    if (!w->scratch || !w->burst || !w->turn)
         goto fail;
     memset(w->burst, 0, sizeof(*w->burst));     /* page faults now, not under traffic */
     rc = w->epoll_fd < 0 || w->wake_fd < 0 ? -EMFILE : watch_fd(w, w->wake_fd);
@@ -148,6 +150,7 @@ void worker_destroy(struct worker *w)
         close(w->wake_fd);
     sem_destroy(&w->started);
     switch_scratch_destroy(w->scratch);
+    free(w->turn);
     free(w->burst);
     free(w);
 }
@@ -195,25 +198,38 @@ static void watch_end(struct worker *w, int fd)
         epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
-int worker_add_queue(struct worker *w, struct rxq *q)
+/* Whose queue it is, for us and for readers of the state page: worker 0 is 1 there. */
+static void assign(struct rxq *q, struct worker *w)
+{
+    q->worker = w;
+    __atomic_store_n(&q->port->state->in[q->index].worker, w ? w->index + 1 : 0, __ATOMIC_RELAXED);
+}
+
+/* There is room, and the queue is watched. */
+static void append(struct worker *w, struct rxq *q)
 {
     const struct queue_list *now = current_queues(w);
     struct queue_list *next = spare_list(w);
+
+    memcpy(next->q, now->q, now->n * sizeof(next->q[0]));
+    next->q[now->n] = q;
+    next->n = now->n + 1;
+    assign(q, w);
+    publish(w, next);
+}
+
+int worker_add_queue(struct worker *w, struct rxq *q)
+{
     int rc;
 
     if (q->worker)
         return -EBUSY;
-    if (now->n == QUEUES_MAX)
+    if (worker_queue_count(w) == QUEUES_MAX)
         return -ENOSPC;
     rc = watch_begin(w, q->watched_fd);
-    if (rc < 0)
-        return rc;
-    memcpy(next->q, now->q, now->n * sizeof(next->q[0]));
-    next->q[now->n] = q;
-    next->n = now->n + 1;
-    q->worker = w;
-    publish(w, next);
-    return 0;
+    if (rc == 0)
+        append(w, q);
+    return rc;
 }
 
 void worker_del_queue(struct worker *w, struct rxq *q)
@@ -229,7 +245,40 @@ void worker_del_queue(struct worker *w, struct rxq *q)
             next->q[next->n++] = now->q[i];
     watch_end(w, q->watched_fd);
     publish(w, next);
-    q->worker = NULL;
+    assign(q, NULL);
+}
+
+/*
+ * The new worker watches before the old one lets go, so only then can it fail.  A kick meanwhile may wake the
+ * wrong one, or nobody: the new worker looks at the queue before it sleeps, as at any new one.
+ */
+int worker_move_queue(struct worker *to, struct rxq *q)
+{
+    struct worker *from = q->worker;
+    int rc;
+
+    if (!from)
+        return -EINVAL;
+    if (from == to)
+        return 0;
+    if (worker_queue_count(to) == QUEUES_MAX)
+        return -ENOSPC;
+    rc = watch_begin(to, q->watched_fd);
+    if (rc < 0)
+        return rc;
+    worker_del_queue(from, q);
+    append(to, q);
+    return 0;
+}
+
+void worker_refresh(struct worker *w)
+{
+    announce(w);
+}
+
+uint32_t worker_index(const struct worker *w)
+{
+    return w->index;
 }
 
 unsigned worker_queue_count(const struct worker *w)
@@ -248,4 +297,14 @@ int worker_watch(struct worker *w, struct rxq *q, int fd)
         watch_end(w, before);
     announce(w);
     return 0;
+}
+
+bool worker_report(struct worker *w, int fd)
+{
+    atomic_store_explicit(&w->report_fd, fd, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+    /* In this order: a sleep that ends in between looks like being awake. */
+    const uint64_t wakeups = __atomic_load_n(&w->stats->wakeups, __ATOMIC_ACQUIRE);
+
+    return __atomic_load_n(&w->stats->sleeps, __ATOMIC_RELAXED) != wakeups;
 }

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/nudge.h"
+#include "fair.h"
 #include "worker.h"
 
 #define WORKER_LINE 64
@@ -27,6 +28,18 @@
 struct queue_list {
     uint32_t n;
     struct rxq *q[QUEUES_MAX];
+};
+
+/**
+ * struct queue_turn - what a worker remembers of the queue at the same place of its list (worker)
+ * @not_before: the port's limit lets nothing pass until then, worker's clock
+ * @fair: its share of the core
+ * @limited: the port has a limit
+ */
+struct queue_turn {
+    uint64_t not_before;
+    struct fair_queue fair;
+    bool limited;
 };
 
 struct worker {
@@ -53,10 +66,14 @@ struct worker {
     _Atomic uint32_t changes;           /* counts changes of queues and of their fds */
     _Atomic uint32_t polled;            /* queues with RXQ_POLLED */
     _Atomic bool stop;
+    _Atomic int report_fd;              /* write here once when work ends a sleep; -1: do not (borrowed) */
 
     /* worker only */
     uint32_t seen_changes __attribute__((aligned(WORKER_LINE)));
-    uint64_t turn_began;                /* cycles */
+    uint64_t turn_began;                /* cycles; within a turn: when the queue at hand began */
+    uint64_t wake_ns;                   /* the earliest end of a wait for tokens, UINT64_MAX: nobody waits */
+    struct fair fair;
+    struct queue_turn *turn;            /* owned, QUEUES_MAX */
     uint64_t busy_ns;                   /* the last turn with work, or waking up */
     struct clock clock;
     struct nudge nudge;

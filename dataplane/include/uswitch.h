@@ -71,7 +71,9 @@ struct us_queue_counters {
     uint64_t gso_fixed;         /* out: frames segmented in software for this receiver */
     uint64_t bursts;
     uint64_t signals;           /* call eventfd writes */
-    uint64_t spare[8];
+    uint64_t cycles;            /* in: TSC cycles of turns that took in frames, delivery included */
+    uint64_t worker;            /* in: who serves the queue: number of the worker + 1, 0: nobody (writer: control) */
+    uint64_t spare[6];
     uint64_t drop[48];          /* indexed by drop reason, see us_drop_name() */
 };
 
@@ -142,6 +144,8 @@ struct us_config {
     uint32_t fdb_buckets;       /* power of two, 16 .. 1048576, five addresses each */
     uint32_t fdb_age_s;         /* seconds, 1 .. 65000 */
     int32_t cpu[32];            /* CPU of each worker, -1: not pinned */
+    uint32_t rebalance_ms;      /* how often queues are spread anew over several workers, 0: never */
+    uint32_t spare;
 };
 
 struct us_port_add {
@@ -151,6 +155,10 @@ struct us_port_add {
     uint32_t flood_burst;       /* copies, bucket depth */
     uint32_t fdb_quota;         /* addresses learned from this port, at most */
     uint32_t max_frame;         /* longest frame without segmentation request the port sends or gets, bytes, US_FRAME_MIN .. US_FRAME_MAX */
+    uint32_t max_kbps;          /* kilobits a second the port may send, 0: no limit */
+    uint32_t burst_kbit;        /* kilobits at once after a silence; a few ms' worth at least, whatever it says */
+    uint32_t max_kpps;          /* thousands of frames a second, 0: no limit; one to be segmented counts as one */
+    uint32_t burst_kpkt;        /* thousands of frames at once after a silence */
 };
 
 struct us_port_del {
@@ -183,6 +191,10 @@ struct us_port_limits {
     uint32_t flood_burst;
     uint32_t fdb_quota;
     uint32_t max_frame;
+    uint32_t max_kbps;
+    uint32_t burst_kbit;
+    uint32_t max_kpps;
+    uint32_t burst_kpkt;
     uint32_t spare;
 };
 
@@ -324,6 +336,19 @@ int uswitch_port_del(struct uswitch *us, uint32_t port_id);
 int uswitch_port_tags(struct uswitch *us, const struct us_port_tags *tags);
 int uswitch_port_macs(struct uswitch *us, const struct us_port_macs *macs);
 int uswitch_port_limits(struct uswitch *us, const struct us_port_limits *limits);
+
+/*
+ * Gives an incoming queue (0 .. US_QUEUES_MAX - 1) that is served to another worker; -ENOENT if nobody serves it.
+ * No frame is lost or overtakes another.
+ */
+int uswitch_queue_move(struct uswitch *us, uint32_t port_id, uint32_t queue, uint32_t worker);
+/*
+ * Spreads the queues by what they cost since the last call, for callers that do not use the link's loop.
+ * Returns in how many milliseconds to call again; -1: not before uswitch_balance_fd() becomes readable, because
+ * nothing moves or there is nothing to spread.
+ */
+int uswitch_balance(struct uswitch *us);
+int uswitch_balance_fd(const struct uswitch *us);
 
 int uswitch_vhost_mem(struct uswitch *us, const struct us_vhost_mem *mem, const int *fds);
 int uswitch_ring_start(struct uswitch *us, const struct us_vhost_ring *ring, int kick_fd, int call_fd);

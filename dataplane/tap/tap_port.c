@@ -134,7 +134,7 @@ static unsigned tap_rx_burst(struct rxq *q, struct burst *b)
         t->skipped++;
         return 0;
     }
-    for (unsigned i = 0; i < BURST_MAX && bytes < BURST_BYTES; i++) {
+    for (unsigned i = b->held_back; i < BURST_MAX && bytes < BURST_BYTES; i++) {
         uint8_t *buf = t->buf + (size_t)b->n * BUF_SIZE;
         uint8_t wire[VNET_WIRE_LEN_MRG];
         const ssize_t n = read_frame(t, buf, wire);

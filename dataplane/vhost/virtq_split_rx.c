@@ -89,8 +89,8 @@ unsigned split_rx_burst(struct virtq *vq, const struct virtq_map *map, struct bu
 
     if (n == 0)
         return 0;
-    if (n > BURST_MAX)
-        n = BURST_MAX;
+    if (n > BURST_MAX - b->held_back)
+        n = BURST_MAX - b->held_back;
     t.hint = virtq_region_hint(vq, map->mem);
     t.max_frame = atomic_load_explicit(&vq->port->max_frame, memory_order_relaxed);
     if (!take_heads(&t, n))

@@ -37,7 +37,11 @@ void end_port(struct port *p)
 
 struct burst *new_burst(void)
 {
-    return aligned_alloc(64, sizeof(struct burst));
+    struct burst *b = aligned_alloc(64, sizeof(*b));
+
+    if (b)
+        b->held_back = 0;
+    return b;
 }
 
 /* An Ethernet frame of an experimental type, its payload made from @seed. */

@@ -31,7 +31,7 @@ static _Atomic uint64_t taken;
 /* A worker that carries frames from a to c and does nothing else. */
 static void *carry(void *arg)
 {
-    struct burst *const b = malloc(sizeof(*b));
+    struct burst *const b = calloc(1, sizeof(*b));
     struct frame *list[BURST_MAX];
     struct rxq *const q = &a.port->rxq[0];
 
