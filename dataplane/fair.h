@@ -35,7 +35,7 @@
 #define FAIR_CREDIT (4 * FAIR_TURN)             /* so far below it a queue that was silent may come back */
 #define FAIR_CHARGE_MAX (8 * FAIR_TURN)         /* of one burst, whatever the counter says */
 #define FAIR_CONTEST (64 * FAIR_TURN)           /* cycles spent until a competition counts as over */
-/* A poll that brings no frame and costs less found nothing; what costs more threw frames away. */
+/* A poll that brings no frame and costs less is not worth asking whether it threw some away. */
 #define FAIR_IDLE_POLL 1024
 
 /**
@@ -105,15 +105,15 @@ static inline uint32_t fair_frames(const struct fair *f, const struct fair_queue
  * @f: the worker's
  * @q: the queue that had its turn
  * @cycles: what it took
- * @frames: frames it brought
+ * @worked: it brought frames, or threw some away: a peer that sends rubbish pays for it
  */
-static inline void fair_charge(struct fair *f, struct fair_queue *q, uint64_t cycles, uint32_t frames)
+static inline void fair_charge(struct fair *f, struct fair_queue *q, uint64_t cycles, bool worked)
 {
     const int64_t charge = cycles < FAIR_CHARGE_MAX ? (int64_t)cycles : FAIR_CHARGE_MAX;
 
     if (q->spent < f->floor - FAIR_CREDIT)
         q->spent = f->floor - FAIR_CREDIT;
-    if (frames == 0 && charge < FAIR_IDLE_POLL)
+    if (!worked)
         return;
     if (charge > FAIR_TURN)
         q->frames = q->frames > 1 ? q->frames / 2 : 1;

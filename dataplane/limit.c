@@ -11,6 +11,8 @@
 #define NS_PER_MS 1000000ULL
 /* More losers of the race in a row: as many as a port has queues, and then some. */
 #define CHARGE_TRIES 64
+/* A worker that was interrupted in the middle of its turn comes with an old clock; that is no debt. */
+#define SKEW_NS 1000000000ULL
 /* What one queue can take in one turn. */
 #define TURN_BITS ((BURST_BYTES + US_FRAME_MAX) * 8ULL)
 
@@ -21,10 +23,15 @@ static void set_bucket(struct limit_bucket *b, uint32_t rate, uint64_t burst, ui
 
     if (window < LIMIT_WINDOW_MIN)
         window = LIMIT_WINDOW_MIN;
+    if (rate == atomic_load_explicit(&b->rate, memory_order_relaxed) &&
+        window == atomic_load_explicit(&b->window, memory_order_relaxed))
+        return;
     atomic_store_explicit(&b->window, window, memory_order_relaxed);
-    atomic_store_explicit(&b->debt, rate ? US_QUEUES_MAX * turn * NS_PER_MS / rate + window : 0,
+    atomic_store_explicit(&b->debt, rate ? US_QUEUES_MAX * turn * NS_PER_MS / rate + SKEW_NS : 0,
                           memory_order_relaxed);
     atomic_store_explicit(&b->rate, rate, memory_order_relaxed);
+    /* A burst under way may still be charged at the old rate: what that can add in excess is forgiven below. */
+    atomic_store_explicit(&b->full_at, 0, memory_order_relaxed);
 }
 
 void limit_set(struct limit *l, const struct limit_values *values)

@@ -32,7 +32,7 @@
  * struct limit_bucket - one kind of token
  * @rate: tokens a millisecond, 0: no limit (writer: control)
  * @window: ns in which an empty bucket fills (writer: control)
- * @debt: ns beyond an empty bucket that the port's queues can owe (writer: control)
+ * @debt: ns beyond an empty bucket that the port's queues can owe, and a second (writer: control)
  * @full_at: when it will be full, CLOCK_MONOTONIC ns (writer: workers, compare-and-swap)
  */
 struct limit_bucket {
@@ -66,7 +66,7 @@ struct limit_values {
     uint32_t burst_kpkt;
 };
 
-/* Set the limits; control thread, traffic or not. What was spent under other limits is kept where it makes sense. */
+/* Set the limits; control thread, traffic or not. A limit that changes begins with a full bucket. */
 void limit_set(struct limit *l, const struct limit_values *values);
 
 /* Whether there is any limit. */

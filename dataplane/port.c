@@ -27,8 +27,11 @@ void port_init(struct port *p, const struct port_ops *ops, const struct us_port_
     p->shared = false;
     p->news_fd = -1;
     p->state = state;
-    for (uint32_t i = 0; i < US_QUEUES_MAX; i++)
+    for (uint32_t i = 0; i < US_QUEUES_MAX; i++) {
         p->rxq[i] = (struct rxq){ .port = p, .index = i, .watched_fd = RXQ_QUIET };
+        /* The page may come from a process that died while it served the queue. */
+        __atomic_store_n(&state->in[i].worker, 0, __ATOMIC_RELAXED);
+    }
 
     atomic_init(&p->tags, NULL);
     atomic_init(&p->offloads, 0);

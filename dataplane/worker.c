@@ -82,6 +82,16 @@ static void disarm_all(const struct queue_list *list)
         list->q[i]->port->ops->disarm(list->q[i]);
 }
 
+/* Whether the driver gave buffers back since the last look, for frames that it did not list. */
+static bool has_dropped(struct queue_turn *t, const struct rxq *q)
+{
+    const uint16_t used = q->port->state->ring[2 * q->index + 1].used_idx;
+    const bool moved = used != t->used;
+
+    t->used = used;
+    return moved;
+}
+
 /* The time since the queue before is this one's. */
 static void charge_queue(struct worker *w, struct queue_turn *t, const struct rxq *q, unsigned n)
 {
@@ -89,7 +99,7 @@ static void charge_queue(struct worker *w, struct queue_turn *t, const struct rx
     const uint64_t spent = now - w->turn_began;
 
     w->turn_began = now;
-    fair_charge(&w->fair, &t->fair, spent, n);
+    fair_charge(&w->fair, &t->fair, spent, n || (spent >= FAIR_IDLE_POLL && has_dropped(t, q)));
     if (n)
         stat_add(&q->port->state->in[q->index].cycles, spent);
 }
@@ -129,19 +139,32 @@ static void adopt_changes(struct worker *w, const struct queue_list *list, uint3
     disarm_all(list);
 }
 
-/* Each queue once, at most BURST_MAX frames and BURST_BYTES of each; who has spent more than its share waits. */
-static unsigned worker_pass(struct worker *w, uint64_t now_ns)
+static unsigned serve_all(struct worker *w, const struct queue_list *list, uint64_t now_ns)
 {
-    const uint32_t changes = atomic_load_explicit(&w->changes, memory_order_acquire);
-    const struct queue_list *list = current_queues(w);
     unsigned frames = 0;
 
-    if (__builtin_expect(changes != w->seen_changes, 0))
-        adopt_changes(w, list, changes);
     fair_turn_begin(&w->fair);
     for (uint32_t i = 0; i < list->n; i++)
         frames += serve_queue(w, &w->turn[i], list->q[i], now_ns);
     fair_turn_end(&w->fair);
+    return frames;
+}
+
+/*
+ * Each queue once, at most BURST_MAX frames and BURST_BYTES of each; who has spent more than its share waits.  If
+ * those for whom it waited have nothing, nobody waits.
+ */
+static unsigned worker_pass(struct worker *w, uint64_t now_ns)
+{
+    const uint32_t changes = atomic_load_explicit(&w->changes, memory_order_acquire);
+    const struct queue_list *list = current_queues(w);
+    unsigned frames;
+
+    if (__builtin_expect(changes != w->seen_changes, 0))
+        adopt_changes(w, list, changes);
+    frames = serve_all(w, list, now_ns);
+    if (__builtin_expect(frames == 0 && w->fair.waiting, 0))
+        frames = serve_all(w, list, now_ns);
     return frames;
 }
 
@@ -202,14 +225,14 @@ static void sweep_edges(struct worker *w)
     (void)!epoll_wait(w->epoll_fd, events, EVENTS_MAX, 0);
 }
 
-/* Pairs with worker_report(): either it sees the wake-up counted, or we see its fd. */
+/* Pairs with worker_report(), all four accesses in one order: it sees the wake-up counted, or we see its fd. */
 static void report_waking(struct worker *w)
 {
     const uint64_t one = 1;
     int fd;
 
-    atomic_thread_fence(memory_order_seq_cst);
-    fd = atomic_load_explicit(&w->report_fd, memory_order_relaxed);
+    __atomic_store_n(&w->stats->wakeups, w->stats->wakeups + 1, __ATOMIC_SEQ_CST);
+    fd = atomic_load_explicit(&w->report_fd, memory_order_seq_cst);
     if (__builtin_expect(fd < 0, 1))
         return;
     atomic_store_explicit(&w->report_fd, -1, memory_order_relaxed);
@@ -227,7 +250,6 @@ static void worker_sleep(struct worker *w)
         rcu_worker_offline();
         wait_for_edge(w, sleep_ms(w, now_ns));
         rcu_worker_online();
-        stat_add(&w->stats->wakeups, 1);
         report_waking(w);
     }
     disarm_all(current_queues(w));

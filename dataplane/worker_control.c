@@ -301,10 +301,10 @@ int worker_watch(struct worker *w, struct rxq *q, int fd)
 
 bool worker_report(struct worker *w, int fd)
 {
-    atomic_store_explicit(&w->report_fd, fd, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst);
-    /* In this order: a sleep that ends in between looks like being awake. */
-    const uint64_t wakeups = __atomic_load_n(&w->stats->wakeups, __ATOMIC_ACQUIRE);
+    uint64_t wakeups;
 
+    atomic_store_explicit(&w->report_fd, fd, memory_order_seq_cst);
+    /* Before the sleeps: one that begins in between looks like being asleep, and its end will be told. */
+    wakeups = __atomic_load_n(&w->stats->wakeups, __ATOMIC_SEQ_CST);
     return __atomic_load_n(&w->stats->sleeps, __ATOMIC_RELAXED) != wakeups;
 }

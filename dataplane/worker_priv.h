@@ -35,11 +35,13 @@ struct queue_list {
  * @not_before: the port's limit lets nothing pass until then, worker's clock
  * @fair: its share of the core
  * @limited: the port has a limit
+ * @used: the ring's used index after the last burst
  */
 struct queue_turn {
     uint64_t not_before;
     struct fair_queue fair;
     bool limited;
+    uint16_t used;
 };
 
 struct worker {

@@ -121,6 +121,9 @@ class Client:
     def worker_list(self) -> Json:
         return self.call("worker.list")
 
+    def worker_show(self, index: int) -> Json:
+        return self.call("worker.show", index=index)
+
     # ---- how a call is made ----
 
     def call(self, verb: str, **params: Any) -> Json:

@@ -119,6 +119,15 @@ DATAPLANE_OPTS: list[cfg.Opt] = [
         " as many as there are workers.",
     ),
     cfg.IntOpt(
+        "rebalance_s",
+        default=1,
+        min=0,
+        max=3600,
+        help="With several workers: how often, in seconds, the load of each guest's queues is"
+        " looked at, and queues are moved from busy workers to idle ones, without losing or"
+        " reordering packets. While no packet moves nobody looks. 0: a queue stays where it began.",
+    ),
+    cfg.IntOpt(
         "fdb_buckets",
         default=16384,
         min=16,
@@ -181,6 +190,39 @@ PORT_DEFAULTS_OPTS: list[cfg.Opt] = [
         " reset of the device. Only for VMMs that tell the switch of such a reset (by"
         " GET_VRING_BASE): with one that keeps it to itself, the switch would go on using"
         " memory that the guest has taken back.",
+    ),
+    cfg.IntOpt(
+        "max_kbps",
+        default=0,
+        min=0,
+        max=2**31 - 1,
+        help="Kilobits a second that a port may send into the switch. What is beyond waits in the"
+        " guest's ring, so that the guest notices and nothing is dropped; a TAP device's queue in"
+        " the kernel drops. 0: no limit.",
+    ),
+    cfg.IntOpt(
+        "max_burst_kbps",
+        default=0,
+        min=0,
+        max=2**31 - 1,
+        help="Kilobits that a port with max_kbps may send at once after a quiet time. 0: eight"
+        " tenths of what it may send in a second.",
+    ),
+    cfg.IntOpt(
+        "max_kpps",
+        default=0,
+        min=0,
+        max=2**31 - 1,
+        help="Thousands of frames a second that a port may send; a large frame that is to be"
+        " segmented counts as one. 0: no limit.",
+    ),
+    cfg.IntOpt(
+        "max_burst_kpps",
+        default=0,
+        min=0,
+        max=2**31 - 1,
+        help="Thousands of frames that a port with max_kpps may send at once after a quiet time."
+        " 0: eight tenths of what it may send in a second.",
     ),
 ]
 

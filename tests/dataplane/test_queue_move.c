@@ -24,6 +24,7 @@
 #else
 #define MOVES 5000
 #endif
+#define FRAMES_MIN 1000
 #define SENDERS 2
 #define WORKERS 2
 #define PATIENCE_S 60
@@ -34,6 +35,7 @@ static const struct us_switch_page *page;
 static struct toy_guest guest[SENDERS + 1];     /* the last one receives */
 static struct us_state_page *state[SENDERS + 1];
 static _Atomic bool stop;
+static _Atomic uint32_t arrived;
 
 static time_t now_s(void)
 {
@@ -126,6 +128,7 @@ static bool receive(void)
 
     if (len == 0)
         return false;
+    atomic_fetch_add(&arrived, 1);
     if (len != FRAME || from >= SENDERS) {
         wrong++;
         return true;
@@ -142,7 +145,6 @@ static void *pump(void *arg)
     time_t progress = now_s();
 
     (void)arg;
-    /* The receiver's address is known from now on, so that nothing is flooded. */
     for (unsigned n = 0; !atomic_load(&stop) && !stalled; n++) {
         const uint32_t window = windows[n / 512 % 4];
 
@@ -182,13 +184,14 @@ static void moves_under_traffic(uint32_t poll_us)
     begin(poll_us, 0);
     memset(stream, 0, sizeof(stream));
     stop = stalled = false;
+    arrived = 0;
     wrong = 0;
     /* The receiver says where it is, so that nothing is flooded; nobody else hears it. */
     make_frame(frame, SENDERS, 0);
     CHECK(toy_guest_send(&guest[SENDERS], frame, FRAME));
     usleep(10000);
     REQUIRE(pthread_create(&t, NULL, pump, NULL) == 0);
-    for (unsigned i = 0; i < MOVES; i++) {
+    for (unsigned i = 0; i < MOVES || (atomic_load(&arrived) < FRAMES_MIN && i < 100 * MOVES); i++) {
         const uint32_t port = (x = x * 1664525 + 1013904223) >> 16, worker = x >> 24;
 
         CHECK_EQ(uswitch_queue_move(us, port % SENDERS, 0, worker % WORKERS), 0);
@@ -200,13 +203,13 @@ static void moves_under_traffic(uint32_t poll_us)
     pthread_join(t, NULL);
     CHECK(!stalled);
     CHECK_EQ(wrong, 0);
+    CHECK(atomic_load(&arrived) >= FRAMES_MIN);
     for (unsigned i = 0; i < SENDERS; i++) {
-        CHECK(stream[i].sent > 1000);
         CHECK_EQ(stream[i].seen, stream[i].sent);
         CHECK_EQ(state[i]->in[0].frames, stream[i].sent);
         CHECK(state[i]->in[0].cycles > 0);
     }
-    printf("%u moves, %u and %u frames\n", MOVES, stream[0].sent, stream[1].sent);
+    printf("%u moves at least, %u and %u frames\n", MOVES, stream[0].sent, stream[1].sent);
     end();
 }
 

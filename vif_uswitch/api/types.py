@@ -21,6 +21,7 @@ from vif_uswitch.api import wire
 PORTS_MAX = 1024
 SEGMENTS_MAX = 4095
 MACS_MAX = 64
+WORKERS_MAX = 32
 TRUNK_ROWS_MAX = 512  # with long names this many still fit in one line of the API
 
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$(?!\n)"
@@ -88,6 +89,37 @@ Queues = Annotated[
         " nothing. A change counts from the next connection on.",
     ),
 ]
+MaxKbps = Annotated[
+    int,
+    Meta(
+        ge=0, le=2**31 - 1,
+        description="Kilobits a second the port may send into the switch, 0: no limit.",
+    ),
+]  # fmt: skip
+MaxBurstKbps = Annotated[
+    int,
+    Meta(
+        ge=0, le=2**31 - 1,
+        description="Kilobits the port may send at once, 0: eight tenths of max_kbps.",
+    ),
+]  # fmt: skip
+MaxKpps = Annotated[
+    int,
+    Meta(
+        ge=0, le=2**31 - 1,
+        description="Thousands of frames a second the port may send, 0: no limit.",
+    ),
+]  # fmt: skip
+MaxBurstKpps = Annotated[
+    int,
+    Meta(
+        ge=0, le=2**31 - 1,
+        description="Thousands of frames the port may send at once, 0: eight tenths of max_kpps.",
+    ),
+]  # fmt: skip
+WorkerIndex = Annotated[
+    int, Meta(ge=0, le=WORKERS_MAX - 1, description="Number of a worker, from 0.")
+]
 Description = Annotated[
     str, Meta(max_length=256, description="Free text for people, at most 256 characters.")
 ]
@@ -132,6 +164,10 @@ class PortChanges(Params, frozen=True):
     flood_burst: FloodBurst | UnsetType | None = UNSET
     fdb_quota: FdbQuota | UnsetType | None = UNSET
     queues: Queues | UnsetType | None = UNSET
+    max_kbps: MaxKbps | UnsetType | None = UNSET
+    max_burst_kbps: MaxBurstKbps | UnsetType | None = UNSET
+    max_kpps: MaxKpps | UnsetType | None = UNSET
+    max_burst_kpps: MaxBurstKpps | UnsetType | None = UNSET
     admin_up: bool | UnsetType = UNSET
     description: Description | UnsetType = UNSET
 
@@ -164,6 +200,10 @@ class PortRef(Params, frozen=True):
 class PortListing(Params, frozen=True):
     cursor: Cursor = ""
     segment: SegmentName | None = None
+
+
+class WorkerRef(Params, frozen=True):
+    index: WorkerIndex
 
 
 class Paging(Params, frozen=True):
@@ -208,6 +248,10 @@ class Port(Result, frozen=True):
     flood_burst: int
     fdb_quota: int
     queues: int
+    max_kbps: int
+    max_burst_kbps: int
+    max_kpps: int
+    max_burst_kpps: int
     admin_up: bool
     description: str
     link: str  # waiting, negotiating, up, broken, down
@@ -347,7 +391,26 @@ class Worker(Result, frozen=True):
 
 class WorkerList(Result, frozen=True):
     tsc_khz: int
+    at_ns: int  # monotonic clock at reading: loads are differences over differences
     workers: tuple[Worker, ...]
+
+
+class WorkerQueue(Result, frozen=True):
+    """A queue by which a guest sends."""
+
+    port: str
+    queue: int
+    frames: int
+    cycles: int  # spent on them, delivery included; also by other workers that had the queue
+
+
+class WorkerDetail(Result, frozen=True):
+    """``queues`` stops after the 400 that cost most."""
+
+    tsc_khz: int
+    at_ns: int
+    worker: Worker
+    queues: tuple[WorkerQueue, ...]
 
 
 class Daemon(Result, frozen=True):
@@ -420,6 +483,7 @@ _VERBS: dict[str, tuple[type[Params], type[Result], str]] = {
     "drops": (Paging, DropPage, "Frames not delivered, by port and reason."),
     "stats": (Paging, StatsPage, "Counters of all ports."),
     "worker.list": (Nothing, WorkerList, "The dataplane's threads."),
+    "worker.show": (WorkerRef, WorkerDetail, "One thread and the queues it serves."),
 }
 
 CATALOGUE = {wire.PREFIX + verb: entry for verb, entry in _VERBS.items()}

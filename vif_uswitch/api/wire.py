@@ -37,7 +37,7 @@ METHODS = tuple(
         "version", "schema", "show",
         "port.add", "port.ensure", "port.set", "port.delete", "port.list", "port.show",
         "segment.add", "segment.delete", "segment.list", "segment.show",
-        "fdb.list", "fdb.flush", "drops", "stats", "worker.list",
+        "fdb.list", "fdb.flush", "drops", "stats", "worker.list", "worker.show",
     )
 )  # fmt: skip
 

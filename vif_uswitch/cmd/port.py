@@ -34,6 +34,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("flood_burst", "Flood burst", right=True, shown=False),
     Column("fdb_quota", "FDB quota", right=True, shown=False),
     Column("queues", "Queue pairs", right=True, shown=False),
+    Column("max_kbps", "Max kbit/s", right=True, shown=False),
+    Column("max_burst_kbps", "Burst kbit", right=True, shown=False),
+    Column("max_kpps", "Max kpkt/s", right=True, shown=False),
+    Column("max_burst_kpps", "Burst kpkt", right=True, shown=False),
     Column("peer_pid", "Peer pid", right=True, shown=False),
     Column("description", "Description", shown=False),
 )
@@ -98,6 +102,10 @@ def _changeable(parser: argparse.ArgumentParser) -> None:
         "--queues", type=int, metavar="N",
         help="queue pairs its guest may use, 1 to 8; counts from the next connection on",
     )  # fmt: skip
+    option("--max-kbps", type=int, metavar="N", help="kilobits a second it may send, 0: no limit")
+    option("--max-burst-kbps", type=int, metavar="N", help="kilobits at once, 0: 80 %% of max-kbps")
+    option("--max-kpps", type=int, metavar="N", help="1000 frames a second it may send, 0: any")
+    option("--max-burst-kpps", type=int, metavar="N", help="1000 frames at once, 0: 80 %% of it")
     option("--description", metavar="TEXT")
     option("--down", action="store_true", help="cut it off: it neither sends nor receives")
 
@@ -140,6 +148,10 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
             "flood_burst": args.flood_burst,
             "fdb_quota": args.fdb_quota,
             "queues": args.queues,
+            "max_kbps": args.max_kbps,
+            "max_burst_kbps": args.max_burst_kbps,
+            "max_kpps": args.max_kpps,
+            "max_burst_kpps": args.max_burst_kpps,
             "description": args.description,
         }.items()
         if value is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``uswitchctl segment``, ``fdb``, ``drops``, ``worker`` and ``schema``: a request, a table."""
+"""``uswitchctl segment``, ``fdb``, ``drops`` and ``schema``: a request, a table."""
 
 from __future__ import annotations
 
@@ -32,21 +32,6 @@ DROP_COLUMNS = (
     Column("reason", "Reason"),
     Column("text", "Meaning"),
 )
-WORKER_COLUMNS = (
-    Column("index", "Worker", right=True),
-    Column("tid", "Tid", right=True),
-    Column("cpu", "CPU", lambda cpu: "any" if cpu < 0 else str(cpu), right=True),
-    Column("queues", "Queues", right=True),
-    Column("busy", "Busy", right=True),
-    Column("cycles_a_frame", "Cycles/frame", right=True),
-    Column("frames", "Frames", right=True),
-    Column("sleeps", "Sleeps", right=True),
-    Column("wakeups", "Wakeups", right=True),
-    Column("passes", "Passes", right=True, shown=False),
-    Column("busy_passes", "Busy passes", right=True, shown=False),
-    Column("cycles", "Cycles", right=True, shown=False),
-    Column("busy_cycles", "Busy cycles", right=True, shown=False),
-)
 
 
 def register(commands: Commands) -> None:
@@ -71,8 +56,6 @@ def register(commands: Commands) -> None:
     drops = commands.add("", "drops", list_drops, "frames that were not delivered, and why")
     drops.add_argument("--port", metavar="PORT", help="only of this port")
     output.add_options(drops, sort=True)
-    worker = commands.add("worker", "list", list_workers, "list the dataplane's threads")
-    output.add_options(worker, sort=True)
     commands.add("", "schema", show_schema, "print the API's methods and JSON Schema")
 
 
@@ -133,21 +116,6 @@ def list_drops(client: Client, args: argparse.Namespace) -> int:
     else:
         drops = client.drops()
     print(output.render_list(drops, DROP_COLUMNS, args, "(no drops)"))
-    return 0
-
-
-def list_workers(client: Client, args: argparse.Namespace) -> int:
-    rows = []
-    for worker in client.worker_list()["workers"]:
-        busy, cycles, frames = worker["busy_cycles"], worker["cycles"], worker["frames"]
-        rows.append(
-            {
-                **worker,
-                "busy": f"{100 * busy / cycles:.1f} %" if cycles else None,
-                "cycles_a_frame": round(busy / frames) if frames else None,
-            }
-        )
-    print(output.render_list(rows, WORKER_COLUMNS, args, "(no workers: no dataplane is running)"))
     return 0
 
 

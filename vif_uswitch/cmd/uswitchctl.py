@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from vif_uswitch.client import Client
-from vif_uswitch.cmd import port, port_show, show, stats, tables
+from vif_uswitch.cmd import port, port_show, show, stats, tables, worker
 from vif_uswitch.cmd.output import plain
 from vif_uswitch.cmd.parsing import Commands
 from vif_uswitch.exceptions import USwitchError
@@ -21,7 +21,7 @@ GROUPS = {
     "port": "ports: add, set, delete, list, show",
     "segment": "broadcast domains: add, delete, list, show",
     "fdb": "addresses the switch knows: list, flush",
-    "worker": "the dataplane's threads: list",
+    "worker": "the dataplane's threads: list, show",
 }
 
 
@@ -29,7 +29,7 @@ def build() -> Commands:
     commands = Commands()
     for name, text in GROUPS.items():
         commands.group(name, text)
-    for module in (show, port, port_show, tables, stats):
+    for module in (show, port, port_show, tables, worker, stats):
         module.register(commands)
     return commands
 

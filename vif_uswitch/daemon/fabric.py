@@ -38,7 +38,7 @@ from vif_uswitch.daemon.vhost.inotify import DirWatcher
 from vif_uswitch.daemon.vhost.port import VhostPort
 from vif_uswitch.dataplane.base import Dataplane, DataplaneGone, DataplaneRefused, Event
 from vif_uswitch.dataplane.layout import PORTS_MAX
-from vif_uswitch.dataplane.live import DataplaneLive
+from vif_uswitch.dataplane.live import DataplaneLive, QueueLive
 from vif_uswitch.dataplane.process import Command, Launcher, ProcessLauncher, Running
 from vif_uswitch.dataplane.statepage import BadPage, SwitchPage
 from vif_uswitch.exceptions import InvalidInput, NotFound, Unavailable, USwitchError
@@ -58,6 +58,7 @@ class FabricSettings:
     cpus: tuple[int, ...] = ()
     fdb_buckets: int = 8192
     fdb_age_s: int = 300
+    rebalance_ms: int = 1000
     socket_mode: int = 0o660
     socket_group: str = ""
     dataplane_log: str = ""  # file for the dataplane's stderr; empty: ours
@@ -89,8 +90,9 @@ class Fabric:
         if s.dataplane_factory is not None:
             return s.dataplane_factory(self._on_dataplane_event)
         command = Command(
-            s.dataplane_binary, s.workers, s.poll_us, s.cpus, s.fdb_buckets, s.fdb_age_s
-        )
+            s.dataplane_binary, s.workers, s.poll_us, s.cpus, s.fdb_buckets, s.fdb_age_s,
+            s.rebalance_ms,
+        )  # fmt: skip
         return ProcessLauncher(
             s.run_dir, command, self._on_dataplane_event, s.dataplane_log or None
         )
@@ -175,6 +177,10 @@ class Fabric:
     def port_live(self, port_id: int) -> PortLive:
         port = self._ports.get(port_id)
         return port.live() if port is not None else PortLive()
+
+    def port_queues(self, port_id: int) -> tuple[QueueLive, ...]:
+        port = self._ports.get(port_id)
+        return port.page.queues() if port is not None else ()
 
     # ---- the switch as a whole ----
 

@@ -119,7 +119,8 @@ class FabricPort:
         await dataplane.port_add(
             self.port_id, KINDS[config.kind], flood_rate=config.flood_rate,
             flood_burst=config.flood_burst, fdb_quota=config.fdb_quota,
-            max_frame=config.max_frame, state_fd=self.page.fd, device_fd=self.device_fd,
+            max_frame=config.max_frame, rate=config.rate, state_fd=self.page.fd,
+            device_fd=self.device_fd,
         )  # fmt: skip
 
     async def _replay(self, dataplane: Dataplane) -> None:
@@ -152,10 +153,9 @@ class FabricPort:
     async def _tell_difference(self, dataplane: Dataplane, old: PortConfig) -> None:
         config = self.config
         if limits(config) != limits(old):
-            rate, burst, quota, longest = limits(config)
             await dataplane.port_limits(
-                self.port_id, flood_rate=rate, flood_burst=burst, fdb_quota=quota,
-                max_frame=longest,
+                self.port_id, flood_rate=config.flood_rate, flood_burst=config.flood_burst,
+                fdb_quota=config.fdb_quota, max_frame=config.max_frame, rate=config.rate,
             )  # fmt: skip
         if config.tags != old.tags:
             await dataplane.port_tags(self.port_id, rows(config))
@@ -259,8 +259,11 @@ def rows(config: PortConfig) -> list[tuple[int, int]]:
     return [(row.vid, row.segment_id) for row in config.tags]
 
 
-def limits(config: PortConfig) -> tuple[int, int, int, int]:
-    return (config.flood_rate, config.flood_burst, config.fdb_quota, config.max_frame)
+def limits(config: PortConfig) -> tuple[object, ...]:
+    """What one call of ``port_limits()`` tells."""
+    return (
+        config.flood_rate, config.flood_burst, config.fdb_quota, config.max_frame, config.rate,
+    )  # fmt: skip
 
 
 def adopted_config(

@@ -142,6 +142,7 @@ def fabric_settings(conf: cfg.ConfigOpts) -> FabricSettings:
         cpus=tuple(conf.dataplane.cpus),
         fdb_buckets=conf.dataplane.fdb_buckets,
         fdb_age_s=conf.dataplane.fdb_age,
+        rebalance_ms=conf.dataplane.rebalance_s * 1000,
         vhost_socket_dir=conf.vhost_socket_dir,
         socket_mode=int(conf.vhost_socket_mode, 8),
         socket_group=conf.vhost_socket_group,
@@ -157,6 +158,10 @@ def port_defaults(conf: cfg.ConfigOpts) -> PortDefaults:
         queues=section.queues,
         features_off=0 if section.ring_reset else virtio.RING_RESET,
         mtu=section.mtu,
+        max_kbps=section.max_kbps,
+        max_burst_kbps=section.max_burst_kbps,
+        max_kpps=section.max_kpps,
+        max_burst_kpps=section.max_burst_kpps,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from vif_uswitch.dataplane.base import NO_LIMIT, RateLimit
 from vif_uswitch.dataplane.live import QueueCounters, RingLive
 
 VID_UNTAGGED = 4096
@@ -67,6 +68,7 @@ class PortConfig:
     flood_burst: int = 0
     fdb_quota: int = 256
     queues: int = 8  # queue pairs that a guest may use
+    rate: RateLimit = NO_LIMIT
     features_off: int = 0  # virtio feature bits never offered on this port
 
     @property

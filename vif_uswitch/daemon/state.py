@@ -89,6 +89,10 @@ def _spec(port: Port) -> dict[str, Any]:
         "flood_burst": port.flood_burst,
         "fdb_quota": port.fdb_quota,
         "queues": port.queues,
+        "max_kbps": port.max_kbps,
+        "max_burst_kbps": port.max_burst_kbps,
+        "max_kpps": port.max_kpps,
+        "max_burst_kpps": port.max_burst_kpps,
         "admin_up": port.admin_up,
         "description": port.description,
     }

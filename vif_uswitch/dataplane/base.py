@@ -81,18 +81,32 @@ class Event:
     detail: int
 
 
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How much a port may send into the switch; see struct us_port_add.  A rate of 0: no limit."""
+
+    max_kbps: int = 0  # kilobits a second
+    burst_kbit: int = 0  # at once after a silence
+    max_kpps: int = 0  # thousands of frames a second
+    burst_kpkt: int = 0
+
+
+NO_LIMIT = RateLimit()
+
+
 class Dataplane(Protocol):
     """One dataplane process; raises DataplaneGone or DataplaneRefused."""
 
     async def port_add(
         self, port_id: int, kind: int, *, flood_rate: int, flood_burst: int, fdb_quota: int,
-        max_frame: int, state_fd: int, device_fd: int | None
+        max_frame: int, rate: RateLimit = NO_LIMIT, state_fd: int, device_fd: int | None
     ) -> None: ...
     async def port_del(self, port_id: int) -> None: ...
     async def port_tags(self, port_id: int, rows: Sequence[tuple[int, int]]) -> None: ...
     async def port_macs(self, port_id: int, macs: Sequence[bytes]) -> None: ...
     async def port_limits(
-        self, port_id: int, *, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int
+        self, port_id: int, *, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int,
+        rate: RateLimit = NO_LIMIT,
     ) -> None: ...
     async def vhost_mem(self, port_id: int, regions: Sequence[MemRegion]) -> None: ...
     async def ring_start(self, port_id: int, setup: RingSetup) -> None: ...

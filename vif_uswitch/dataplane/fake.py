@@ -21,12 +21,14 @@ from typing import Any
 
 from vif_uswitch.dataplane import layout, statepage
 from vif_uswitch.dataplane.base import (
+    NO_LIMIT,
     Dataplane,
     DataplaneGone,
     DataplaneRefused,
     EscrowEntry,
     Event,
     MemRegion,
+    RateLimit,
     RingSetup,
 )
 from vif_uswitch.dataplane.native import constant, ffi
@@ -37,7 +39,7 @@ class FakePort:
     """One port as the fake was told.  Owns its file descriptors."""
 
     kind: int
-    limits: dict[str, int]
+    limits: dict[str, object]
     state_fd: int
     device_fd: int | None
     tags: list[tuple[int, int]] = field(default_factory=list)
@@ -121,7 +123,7 @@ class FakeDataplane:
 
     async def port_add(
         self, port_id: int, kind: int, *, flood_rate: int, flood_burst: int, fdb_quota: int,
-        max_frame: int, state_fd: int, device_fd: int | None,
+        max_frame: int, rate: RateLimit = NO_LIMIT, state_fd: int, device_fd: int | None,
     ) -> None:  # fmt: skip
         await self._enter("port_add", port_id, kind)
         if port_id in self.ports:
@@ -129,9 +131,9 @@ class FakeDataplane:
         if (kind == layout.KIND_TAP) != (device_fd is not None):
             raise DataplaneRefused("port_add", errno.EINVAL)
         statepage.StatePage(os.dup(state_fd), port_id).close()  # what the real one checks
-        limits = {
+        limits: dict[str, object] = {
             "flood_rate": flood_rate, "flood_burst": flood_burst, "fdb_quota": fdb_quota,
-            "max_frame": max_frame,
+            "max_frame": max_frame, "rate": rate,
         }  # fmt: skip
         self.ports[port_id] = FakePort(kind, limits, os.dup(state_fd), _dup(device_fd))
         self.break_port(port_id, 0)
@@ -154,12 +156,13 @@ class FakeDataplane:
         self._leave("port_macs")
 
     async def port_limits(
-        self, port_id: int, *, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int
-    ) -> None:
+        self, port_id: int, *, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int,
+        rate: RateLimit = NO_LIMIT,
+    ) -> None:  # fmt: skip
         await self._enter("port_limits", port_id)
         self._port("port_limits", port_id).limits = {
             "flood_rate": flood_rate, "flood_burst": flood_burst, "fdb_quota": fdb_quota,
-            "max_frame": max_frame,
+            "max_frame": max_frame, "rate": rate,
         }  # fmt: skip
         self._leave("port_limits")
 

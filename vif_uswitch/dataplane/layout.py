@@ -9,11 +9,11 @@ sides run on one host.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from vif_uswitch.dataplane import native
-from vif_uswitch.dataplane.base import Event, MemRegion, RingSetup
+from vif_uswitch.dataplane.base import NO_LIMIT, Event, MemRegion, RateLimit, RingSetup
 from vif_uswitch.dataplane.native import constant, ffi
 
 ABI_VERSION = constant("US_ABI_VERSION")
@@ -123,9 +123,10 @@ def hello(pid: int) -> bytes:
 
 
 def port_add(
-    port_id: int, kind: int, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int
-) -> bytes:
-    values = (port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame)
+    port_id: int, kind: int, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int,
+    rate: RateLimit = NO_LIMIT,
+) -> bytes:  # fmt: skip
+    values = (port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame, *astuple(rate))
     return _pack("us_port_add", values)
 
 
@@ -143,9 +144,11 @@ def port_macs(port_id: int, macs: Sequence[bytes]) -> bytes:
 
 
 def port_limits(
-    port_id: int, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int
-) -> bytes:
-    return _pack("us_port_limits", (port_id, flood_rate, flood_burst, fdb_quota, max_frame, 0))
+    port_id: int, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int,
+    rate: RateLimit = NO_LIMIT,
+) -> bytes:  # fmt: skip
+    values = (port_id, flood_rate, flood_burst, fdb_quota, max_frame, *astuple(rate), 0)
+    return _pack("us_port_limits", values)
 
 
 def vhost_mem(port_id: int, regions: Sequence[MemRegion]) -> bytes:

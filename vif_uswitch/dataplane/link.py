@@ -22,11 +22,13 @@ from dataclasses import dataclass
 
 from vif_uswitch.dataplane import layout
 from vif_uswitch.dataplane.base import (
+    NO_LIMIT,
     DataplaneGone,
     DataplaneRefused,
     EscrowEntry,
     Event,
     MemRegion,
+    RateLimit,
     RingSetup,
 )
 
@@ -236,9 +238,9 @@ class Link:
 
     async def port_add(
         self, port_id: int, kind: int, *, flood_rate: int, flood_burst: int, fdb_quota: int,
-        max_frame: int, state_fd: int, device_fd: int | None,
+        max_frame: int, rate: RateLimit = NO_LIMIT, state_fd: int, device_fd: int | None,
     ) -> None:  # fmt: skip
-        body = layout.port_add(port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame)
+        body = layout.port_add(port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame, rate)
         fds = (state_fd,) if device_fd is None else (state_fd, device_fd)
         await self._do(f"port_add of port {port_id}", layout.PORT_ADD, body, fds)
 
@@ -254,9 +256,10 @@ class Link:
         await self._do(f"the pinned addresses of port {port_id}", layout.PORT_MACS, body)
 
     async def port_limits(
-        self, port_id: int, *, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int
-    ) -> None:
-        body = layout.port_limits(port_id, flood_rate, flood_burst, fdb_quota, max_frame)
+        self, port_id: int, *, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int,
+        rate: RateLimit = NO_LIMIT,
+    ) -> None:  # fmt: skip
+        body = layout.port_limits(port_id, flood_rate, flood_burst, fdb_quota, max_frame, rate)
         await self._do(f"the limits of port {port_id}", layout.PORT_LIMITS, body)
 
     async def vhost_mem(self, port_id: int, regions: Sequence[MemRegion]) -> None:

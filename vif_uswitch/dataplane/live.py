@@ -40,6 +40,16 @@ class RingLive:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueLive:
+    """An incoming queue of a port that a worker serves."""
+
+    index: int
+    worker: int
+    frames: int
+    cycles: int  # spent on them, delivery included
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLive:
     index: int
     tid: int

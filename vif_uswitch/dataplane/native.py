@@ -12,10 +12,18 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
+from dataclasses import astuple
 from types import TracebackType
 from typing import Any
 
-from vif_uswitch.dataplane.base import DataplaneRefused, Event, MemRegion, RingSetup
+from vif_uswitch.dataplane.base import (
+    NO_LIMIT,
+    DataplaneRefused,
+    Event,
+    MemRegion,
+    RateLimit,
+    RingSetup,
+)
 
 try:
     _extension = importlib.import_module("vif_uswitch.dataplane._native")
@@ -68,13 +76,15 @@ class NativeSwitch:
     """
 
     def __init__(
-        self, *, workers: int = 0, poll_us: int = 0, fdb_buckets: int = 1024, fdb_age_s: int = 300
-    ) -> None:
+        self, *, workers: int = 0, poll_us: int = 0, fdb_buckets: int = 1024, fdb_age_s: int = 300,
+        rebalance_ms: int = 0,
+    ) -> None:  # fmt: skip
         config = ffi.new(
             "struct us_config *",
             {
                 "n_workers": workers, "poll_us": poll_us, "fdb_buckets": fdb_buckets,
                 "fdb_age_s": fdb_age_s, "cpu": [-1] * constant("US_WORKERS_MAX"),
+                "rebalance_ms": rebalance_ms,
             },
         )  # fmt: skip
         out = ffi.new("struct uswitch **")
@@ -118,10 +128,10 @@ class NativeSwitch:
     def port_add(
         self, port_id: int, kind: int, *, state_fd: int, device_fd: int = -1, flood_rate: int = 0,
         flood_burst: int = 0, fdb_quota: int = 256, max_frame: int = 1514,
+        rate: RateLimit = NO_LIMIT,
     ) -> None:  # fmt: skip
-        add = ffi.new(
-            "struct us_port_add *", (port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame)
-        )
+        values = (port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame, *astuple(rate))
+        add = ffi.new("struct us_port_add *", values)
         _check(lib.uswitch_port_add(self._open(), add, state_fd, device_fd), "to add a port")
 
     def port_del(self, port_id: int) -> None:
@@ -137,12 +147,25 @@ class NativeSwitch:
 
     def port_limits(
         self, port_id: int, *, flood_rate: int = 0, flood_burst: int = 0, fdb_quota: int = 256,
-        max_frame: int = 1514,
+        max_frame: int = 1514, rate: RateLimit = NO_LIMIT,
     ) -> None:  # fmt: skip
-        limits = ffi.new(
-            "struct us_port_limits *", (port_id, flood_rate, flood_burst, fdb_quota, max_frame, 0)
-        )
+        values = (port_id, flood_rate, flood_burst, fdb_quota, max_frame, *astuple(rate), 0)
+        limits = ffi.new("struct us_port_limits *", values)
         _check(lib.uswitch_port_limits(self._open(), limits), "a port's limits")
+
+    # ---- workers ----
+
+    def queue_move(self, port_id: int, queue: int, worker: int) -> None:
+        """Gives a queue that is served to another worker."""
+        _check(lib.uswitch_queue_move(self._open(), port_id, queue, worker), "to move a queue")
+
+    def balance(self) -> int | None:
+        """Spreads the queues by load.  In how many ms again; None: ``balance_fd()`` will say."""
+        again = int(lib.uswitch_balance(self._open()))
+        return again if again >= 0 else None
+
+    def balance_fd(self) -> int:
+        return int(lib.uswitch_balance_fd(self._open()))
 
     # ---- vhost ----
 

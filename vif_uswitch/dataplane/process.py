@@ -71,13 +71,15 @@ class Command:
     cpus: tuple[int, ...] = ()
     fdb_buckets: int = 8192
     fdb_age_s: int = 300
+    rebalance_ms: int = 1000
     extra: tuple[str, ...] = field(default=())
 
     def arguments(self, listen_fd: int) -> list[str]:
         words = [
             self.binary, "--listen-fd", str(listen_fd), "--workers", str(self.workers),
             "--poll-us", str(self.poll_us), "--fdb-buckets", str(self.fdb_buckets),
-            "--fdb-age", str(self.fdb_age_s), *self.extra,
+            "--fdb-age", str(self.fdb_age_s), "--rebalance-ms", str(self.rebalance_ms),
+            *self.extra,
         ]  # fmt: skip
         if self.cpus:
             words += ["--cpu", ",".join("-" if cpu < 0 else str(cpu) for cpu in self.cpus)]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vif_uswitch.dataplane import native
-from vif_uswitch.dataplane.live import DataplaneLive, QueueCounters, RingLive, WorkerLive
+from vif_uswitch.dataplane.live import DataplaneLive, QueueCounters, QueueLive, RingLive, WorkerLive
 from vif_uswitch.dataplane.native import constant, ffi
 
 PAGE_SIZE = constant("US_STATE_PAGE_SIZE")
@@ -141,6 +141,14 @@ class StatePage:
 
     def outgoing(self) -> QueueCounters:
         return _sum(self._page.out)
+
+    def queues(self) -> tuple[QueueLive, ...]:
+        """The incoming queues that somebody serves."""
+        return tuple(
+            QueueLive(index, int(row.worker) - 1, int(row.frames), int(row.cycles))
+            for index, row in enumerate(getattr(self._page, "in"))
+            if row.worker
+        )
 
 
 def _sum(queues: Any) -> QueueCounters:

@@ -18,8 +18,10 @@ import pytest
 
 from tests.unit.daemon.control_rig import UP, Control
 from vif_uswitch.cmd import uswitchctl
+from vif_uswitch.cmd.worker import measured
 from vif_uswitch.daemon.model import FdbEntry, Link, PortLive
-from vif_uswitch.dataplane.live import RingLive
+from vif_uswitch.dataplane.base import RateLimit
+from vif_uswitch.dataplane.live import QueueLive, RingLive
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
 
@@ -161,10 +163,54 @@ def test_fdb_drops_workers_version_schema(control: Control, ctl: Ctl) -> None:
     assert ctl("drops") == 0 and "no_receiver  nobody else is in the segment" in ctl.out
     assert ctl("drops --port vm1 -f value -c frames --sort-column frames") == 0
     assert ctl.out == "1\n3\n5\n"
-    assert ctl("worker list") == 0 and re.search(r"0 +4243 +any +2 +25\.0 % +50", ctl.out)
     assert ctl("version") == 0 and "API 1" in ctl.out
     assert ctl("schema") == 0 and "v1.port.add" in json.loads(ctl.out)["methods"]
     assert ctl("segment list") == 0 and ctl("segment show blue") == 0 and "vm1" in ctl.out
+
+
+def test_workers(control: Control, ctl: Ctl) -> None:
+    """Between the two looks of a command: a worker that was busy, and one that began anew."""
+    ctl("port add vm1 --segment blue --create-segment")
+    ctl("port add vm2 --segment blue")
+    control.fabric.queues = {
+        0: (QueueLive(0, 0, 5, 1000), QueueLive(1, 1, 1, 9)), 1: (QueueLive(0, 0, 7, 70_000),)
+    }  # fmt: skip
+    assert ctl("worker list --interval 0") == 0
+    assert re.search(r"0 +4243 +any +- +50 +5 +3 +3 +2\n", ctl.out)
+    assert ctl("worker list --interval 0.1 -f json -c load -c cycles_a_frame") == 0
+    assert json.loads(ctl.out) == [{"load": 0.0, "cycles_a_frame": None}]
+    assert ctl("worker show 0 --interval 0") == 0
+    assert re.search(r"PORT +QUEUE.*\nvm2 +0 +- +10000 +7\nvm1 +0 +- +200 +5\n", ctl.out)
+    assert ctl("worker show 0 --interval 0 -f json") == 0
+    shown = json.loads(ctl.out)
+    assert shown["queues"] == 2
+    assert [(row["port"], row["queue"]) for row in shown["served"]] == [("vm2", 0), ("vm1", 0)]
+    assert ctl("worker show 1") == 4 and "worker 1: does not exist; there are 1" in ctl.err
+
+
+def test_load_of_a_worker() -> None:
+    row = {"busy_cycles": 1500, "frames": 20, "index": 3}
+    before = {"busy_cycles": 500, "frames": 10, "index": 3}
+    assert measured(row, before, "busy_cycles", 4000) == {
+        **row, "load": 25.0, "cycles_a_frame": 100
+    }  # fmt: skip
+    assert measured(row, None, "busy_cycles", 0)["cycles_a_frame"] == 75
+    assert measured(row, None, "busy_cycles", 4000)["load"] is None
+    assert measured(row, before, "busy_cycles", 500)["load"] == 100.0, "clocks differ a little"
+    assert measured(before, row, "busy_cycles", 4000)["load"] == 0.0, "counters that began anew"
+
+
+def test_limits_of_a_port(control: Control, ctl: Ctl) -> None:
+    line = "port add vm1 --max-kbps 10000 --max-kpps 5 --max-burst-kpps 2 -f json"
+    assert ctl(line) == 0
+    port = json.loads(ctl.out)
+    assert (port["max_kbps"], port["max_burst_kbps"]) == (10000, 8000)
+    assert (port["max_kpps"], port["max_burst_kpps"]) == (5, 2)
+    assert control.fabric.ports[0].rate == RateLimit(10000, 8000, 5, 2)
+    assert ctl("port show vm1") == 0 and re.search(r"Max kbit/s +10000\n", ctl.out)
+    assert ctl("port set vm1 --max-kbps 0") == 0
+    assert control.fabric.ports[0].rate == RateLimit(0, 0, 5, 2)
+    assert ctl("port set vm1 --max-kpps -1") == 1 and "Thousands of frames" in ctl.err
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from vif_uswitch.daemon.model import FdbEntry, Link, PortConfig, PortLive
 from vif_uswitch.daemon.ports import PortDefaults
 from vif_uswitch.daemon.reconcile import Reconciler
 from vif_uswitch.daemon.state import StateStore
-from vif_uswitch.dataplane.live import DataplaneLive, QueueCounters, WorkerLive
+from vif_uswitch.dataplane.live import DataplaneLive, QueueCounters, QueueLive, WorkerLive
 
 DEFAULTS = PortDefaults(flood_rate=1000, flood_burst=100, fdb_quota=256, mtu=1500)
 
@@ -38,6 +38,7 @@ class FakeFabric:
         self.fail_remove: Exception | None = None
         self.adopted: list[int] = []
         self.fdb: list[FdbEntry] = []
+        self.queues: dict[int, tuple[QueueLive, ...]] = {}
         self.dataplane = DataplaneLive(
             pid=4242, starts=1, tsc_khz=2_000_000, fdb_entries=2, fdb_capacity=80,
             workers=(WorkerLive(0, 4243, -1, 2, 100, 10, 1000, 250, 5, 3, 3),),
@@ -60,6 +61,9 @@ class FakeFabric:
 
     def port_live(self, port_id: int) -> PortLive:
         return self.lives.get(port_id, PortLive())
+
+    def port_queues(self, port_id: int) -> tuple[QueueLive, ...]:
+        return self.queues.get(port_id, ())
 
     def dataplane_live(self) -> DataplaneLive:
         return self.dataplane

@@ -20,7 +20,7 @@ from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.fabric import Fabric
 from vif_uswitch.daemon.model import Kind, Link, Mode, TagRow
 from vif_uswitch.daemon.supervisor import Backoff
-from vif_uswitch.dataplane.base import DataplaneRefused
+from vif_uswitch.dataplane.base import DataplaneRefused, RateLimit
 from vif_uswitch.dataplane.layout import BASE_FROM_USED
 from vif_uswitch.exceptions import Conflict, InvalidInput, NotFound, Unavailable
 
@@ -65,6 +65,11 @@ def test_only_differences_reach_the_dataplane() -> None:
             await fabric.ensure_port(rig.config(1, tags=(), mtu=9000, flood_rate=5))
             port = rig.fake.ports[1]
             assert (port.tags, port.macs, port.limits["max_frame"]) == ([], [], 9014)
+            rate = RateLimit(max_kbps=1000, burst_kbit=800)
+            rig.fake.calls.clear()
+            await fabric.ensure_port(rig.config(1, tags=(), mtu=9000, flood_rate=5, rate=rate))
+            assert [call[0] for call in rig.fake.calls] == ["port_limits", "escrow_put"]
+            assert port.limits["rate"] == rate
             assert [entry.mac for entry in await fabric.fdb_dump()] == []
             assert await fabric.fdb_flush(1, None) == 0
 

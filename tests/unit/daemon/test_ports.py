@@ -14,6 +14,7 @@ from vif_uswitch.api.types import PortChanges, PortSpec, TrunkRow
 from vif_uswitch.daemon import ports, state
 from vif_uswitch.daemon.model import TagRow
 from vif_uswitch.daemon.ports import Desired, PortDefaults, Segment
+from vif_uswitch.dataplane.base import RateLimit
 from vif_uswitch.exceptions import Conflict, InvalidInput, ResourceExhausted, USwitchError
 
 DEFAULTS = PortDefaults(flood_rate=7, flood_burst=8, fdb_quota=9, mtu=1400)
@@ -52,6 +53,18 @@ def test_queues_of_ports() -> None:
     assert {config.features_off for config in made} == {1 << 40}
     with pytest.raises(InvalidInput, match="one queue pair"):
         ports.put_port(state_, ports.changed(state_.port("t"), PortChanges(queues=2)))
+
+
+def test_limits_and_their_bursts() -> None:
+    defaults = PortDefaults(max_kbps=1000, max_kpps=10, max_burst_kpps=3)
+    state_ = desired(
+        PortSpec(name="a"), PortSpec(name="b", max_kbps=0, max_kpps=20),
+        PortSpec(name="c", max_burst_kbps=5, max_burst_kpps=0),
+    )  # fmt: skip
+    a, b, c = (ports.config_of(state_, state_.port(name), defaults).rate for name in "abc")
+    assert a == RateLimit(1000, 800, 10, 3)
+    assert b == RateLimit(0, 0, 20, 3)
+    assert c == RateLimit(1000, 5, 10, 8)
 
 
 def test_null_goes_back_to_the_default() -> None:

@@ -57,6 +57,10 @@ def states(draw: st.DrawFn) -> Desired:
             flood_rate=draw(st.none() | st.integers(0, 2**32 - 1)),
             fdb_quota=draw(st.none() | st.integers(0, 1000)),
             queues=None if tap else draw(st.none() | st.integers(1, 8)),
+            max_kbps=draw(st.none() | st.integers(0, 2**31 - 1)),
+            max_burst_kbps=draw(st.none() | st.integers(0, 2**31 - 1)),
+            max_kpps=draw(st.none() | st.integers(0, 2**31 - 1)),
+            max_burst_kpps=draw(st.none() | st.integers(0, 2**31 - 1)),
             admin_up=draw(st.booleans()),
             description=draw(TEXT),
         )  # fmt: skip

@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 from vif_uswitch.dataplane import layout
-from vif_uswitch.dataplane.base import DataplaneGone, DataplaneRefused, Event, MemRegion, RingSetup
+from vif_uswitch.dataplane.base import (
+    DataplaneGone,
+    DataplaneRefused,
+    Event,
+    MemRegion,
+    RateLimit,
+    RingSetup,
+)
 from vif_uswitch.dataplane.link import Link
 
 SETUP = RingSetup(
@@ -94,16 +101,19 @@ def test_every_request_has_its_struct_and_fds() -> None:
     async def test(link: Link, other: Other, events: list[Event]) -> None:
         fd = os.eventfd(0)
         region = MemRegion(0, 4096, 0x1000, 0, fd)
-        limits = {"flood_rate": 1, "flood_burst": 2, "fdb_quota": 3, "max_frame": 1514}
+        limits: dict[str, Any] = {
+            "flood_rate": 1, "flood_burst": 2, "fdb_quota": 3, "max_frame": 1514,
+            "rate": RateLimit(4, 5, 6, 7),
+        }  # fmt: skip
         kicked = RingSetup(**{**{s: getattr(SETUP, s) for s in SETUP.__slots__}, "kick_fd": fd})
         for call, kind, size, n_fds in (
-            (link.port_add(1, 1, state_fd=fd, device_fd=None, **limits), layout.PORT_ADD, 24, 1),
-            (link.port_add(1, 2, state_fd=fd, device_fd=fd, **limits), layout.PORT_ADD, 24, 2),
+            (link.port_add(1, 1, state_fd=fd, device_fd=None, **limits), layout.PORT_ADD, 40, 1),
+            (link.port_add(1, 2, state_fd=fd, device_fd=fd, **limits), layout.PORT_ADD, 40, 2),
             (link.port_del(1), layout.PORT_DEL, 8, 0),
             (link.port_tags(1, []), layout.PORT_TAGS, 8, 0),
             (link.port_tags(1, [(1, 2), (3, 4)]), layout.PORT_TAGS, 16, 0),
             (link.port_macs(1, [b"\2\0\0\0\0\1"]), layout.PORT_MACS, 14, 0),
-            (link.port_limits(1, **limits), layout.PORT_LIMITS, 24, 0),
+            (link.port_limits(1, **limits), layout.PORT_LIMITS, 40, 0),
             (link.vhost_mem(1, []), layout.VHOST_MEM, 8, 0),
             (link.vhost_mem(1, [region] * 64), layout.VHOST_MEM, 8 + 64 * 32, 64),
             (link.ring_start(1, SETUP), layout.RING_START, 64, 0),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from vif_uswitch.dataplane import statepage
+from vif_uswitch.dataplane.live import QueueLive
 from vif_uswitch.dataplane.native import constant, ffi
 from vif_uswitch.dataplane.statepage import BadPage, StatePage, SwitchPage
 
@@ -105,6 +106,19 @@ def test_other_things_are_no_state_page() -> None:
         StatePage(unsealed, 5)
     with pytest.raises(BadPage, match="memfd"):
         StatePage(os.eventfd(0), 5)
+
+
+def test_queues_that_somebody_serves() -> None:
+    page = StatePage.make(5)
+
+    def change(p: Any) -> None:
+        row = getattr(p, "in")[2]
+        row.worker, row.frames, row.cycles = 4, 10, 1000
+
+    assert page.queues() == ()
+    write(page.fd, "us_state_page", change)
+    assert page.queues() == (QueueLive(2, 3, 10, 1000),)
+    page.close()
 
 
 def test_switch_page() -> None:

@@ -28,14 +28,24 @@ from vif_uswitch.daemon.model import FdbEntry
 from vif_uswitch.daemon.ports import Desired, Port
 from vif_uswitch.daemon.reconcile import Reconciler
 from vif_uswitch.dataplane.live import QueueCounters
-from vif_uswitch.exceptions import UnknownMethod
+from vif_uswitch.exceptions import NotFound, UnknownMethod
 from vif_uswitch.version import version
 
 SHOWN_PORTS = 500  # names in the answer to segment.show; they fit in one line
+SHOWN_QUEUES = 400  # likewise of worker.show
 TOP_DROPS = 10
 LONG = {
     wire.PREFIX + verb
-    for verb in ("show", "schema", "port.list", "segment.list", "fdb.list", "drops", "stats")
+    for verb in (
+        "show",
+        "schema",
+        "port.list",
+        "segment.list",
+        "fdb.list",
+        "drops",
+        "stats",
+        "worker.show",
+    )
 }
 
 
@@ -261,7 +271,35 @@ class Service:
         live = self._fabric.dataplane_live()
         return api.WorkerList(
             tsc_khz=live.tsc_khz,
+            at_ns=time.monotonic_ns(),
             workers=tuple(views.worker_view(worker) for worker in live.workers),
+        )
+
+    async def worker_show(self, params: api.WorkerRef) -> api.WorkerDetail:
+        live = self._fabric.dataplane_live()
+        if params.index >= len(live.workers):
+            raise NotFound(
+                "worker", params.index, f"does not exist; there are {len(live.workers)}",
+                "See: uswitchctl worker list",
+            )  # fmt: skip
+        queues: list[api.WorkerQueue] = []
+        pace = Pace()
+        for port in list(self.desired.ports.values()):
+            for queue in self._fabric.port_queues(port.port_id):
+                if queue.worker == params.index:
+                    queues.append(
+                        api.WorkerQueue(
+                            port=port.name, queue=queue.index, frames=queue.frames,
+                            cycles=queue.cycles,
+                        )
+                    )  # fmt: skip
+            await pace.rest()
+        queues.sort(key=lambda queue: -queue.cycles)
+        return api.WorkerDetail(
+            tsc_khz=live.tsc_khz,
+            at_ns=time.monotonic_ns(),
+            worker=views.worker_view(live.workers[params.index]),
+            queues=tuple(queues[:SHOWN_QUEUES]),
         )
 
     async def version(self, params: api.Nothing) -> api.Version:
