@@ -97,9 +97,12 @@ static void charge_queue(struct worker *w, struct queue_turn *t, const struct rx
 {
     const uint64_t now = clock_cycles();
     const uint64_t spent = now - w->turn_began;
+    bool worked = n != 0;
 
+    if (n || spent >= FAIR_IDLE_POLL)
+        worked |= has_dropped(t, q);
     w->turn_began = now;
-    fair_charge(&w->fair, &t->fair, spent, n || (spent >= FAIR_IDLE_POLL && has_dropped(t, q)));
+    fair_charge(&w->fair, &t->fair, spent, worked);
     if (n)
         stat_add(&q->port->state->in[q->index].cycles, spent);
 }
@@ -135,6 +138,7 @@ static void adopt_changes(struct worker *w, const struct queue_list *list, uint3
         fair_queue_init(&w->fair, &w->turn[i].fair);
         w->turn[i].not_before = 0;
         w->turn[i].limited = limit_is_set(&list->q[i]->port->limit);
+        (void)has_dropped(&w->turn[i], list->q[i]);     /* what was given back until now was somebody else's */
     }
     disarm_all(list);
 }

@@ -102,7 +102,8 @@ TEST(rubbish_is_charged)
         (void)worker_turn(w);
     rcu_worker_unregister();
     CHECK(atomic_load(&rubbish->taken) > 0);
-    CHECK(atomic_load(&rubbish->taken) < 900);  /* by turns: 1000 */
+    /* Turn by turn, both would have had as many. */
+    CHECK(atomic_load(&rubbish->taken) * 3 / 2 < atomic_load(&cheap->completes));
     worker_destroy(w);
     fake_destroy(&cheap->port);
     fake_destroy(&rubbish->port);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two workers, and the limit on what a port may send: frames that wait are neither lost nor reordered."""
+"""Two workers, and the limit on what ports may send: what waits is neither lost nor reordered."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_queues_of_both_workers_and_streams_across(lab: Lab) -> None:
 
 
 def test_limited_frames_wait_in_the_ring(lab: Lab, witnesses: Witnesses) -> None:
-    """10 kB at 8 kbit/s would take ten seconds; nothing of it is dropped, and others notice nothing."""
+    """10 kB at 8 kbit/s take ten seconds; nothing is dropped, and others notice nothing."""
     a, b = lab.guest("limit"), lab.guest("limit")
     b.send(BROADCAST, [b"hello"])
     assert len(a.front.recv_frames(1)) == 1
