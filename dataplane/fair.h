@@ -111,10 +111,10 @@ static inline void fair_charge(struct fair *f, struct fair_queue *q, uint64_t cy
 {
     const int64_t charge = cycles < FAIR_CHARGE_MAX ? (int64_t)cycles : FAIR_CHARGE_MAX;
 
-    if (q->spent < f->floor - FAIR_CREDIT)
-        q->spent = f->floor - FAIR_CREDIT;
     if (!worked)
         return;
+    if (q->spent < f->floor - FAIR_CREDIT)
+        q->spent = f->floor - FAIR_CREDIT;
     if (charge > FAIR_TURN)
         q->frames = q->frames > 1 ? q->frames / 2 : 1;
     else if (charge < FAIR_TURN / 2 && q->frames < BURST_MAX)
