@@ -16,7 +16,6 @@
 #include "fdb_write.h"
 
 #define BUCKETS_MIN 16
-#define BUCKETS_MAX 1048576
 #define AGE_MAX_S 65000
 /* Swept often enough that an age never comes near the wrap of 16 bits: 65000 + 3 * 134 < FDB_AGE_AHEAD. */
 #define SWEEP_MIN_S 16
@@ -35,7 +34,7 @@ int fdb_create(uint32_t n_buckets, uint32_t age_s, _Atomic(struct port *) *ports
     int rc;
 
     *out = NULL;
-    if (n_buckets < BUCKETS_MIN || n_buckets > BUCKETS_MAX || (n_buckets & (n_buckets - 1)) || age_s < 1 ||
+    if (n_buckets < BUCKETS_MIN || n_buckets > FDB_BUCKETS_MAX || (n_buckets & (n_buckets - 1)) || age_s < 1 ||
         age_s > AGE_MAX_S)
         return -EINVAL;
     fdb = calloc(1, sizeof(*fdb));

@@ -16,7 +16,8 @@
  * the keys and can see collisions (an address of theirs that is not learned is
  * flooded), so a multiplicative hash, linear in the key, could be solved for a
  * set that fills two buckets; a PRF cannot.  Its 70 instructions are paid once
- * a run of equal addresses, not once a frame (switch.c).  Behind the hash
+ * a run of equal addresses (switch.c), and not at all for an address that a
+ * worker knows its way to (fdb_memo.h).  Behind the hash
  * stands fair eviction: even in a full bucket a port displaces only entries of
  * ports that have more than itself.
  *
@@ -51,7 +52,9 @@
 struct port_tags;
 
 #define FDB_WAYS 5
+#define FDB_BUCKETS_MAX 1048576
 #define FDB_NONE (-1)           /* no such address */
+#define FDB_CHANGED (-2)        /* fdb_read_slot(): ask again */
 #define FDB_EMPTY 0             /* key of a free slot; segment 0 does not exist */
 #define FDB_PINNED 0x8000       /* flag in fdb_bucket.port */
 #define FDB_PORT_MASK 0x7fff
@@ -190,29 +193,39 @@ static inline int fdb_slot(const struct fdb_bucket *b, uint64_t key)
     return FDB_NONE;
 }
 
+/* Port of a slot that held the key a moment ago; FDB_CHANGED if a writer was there, or the key is not. */
+static inline int fdb_read_slot(const struct fdb *fdb, const struct fdb_bucket *b, uint64_t key, uint32_t way)
+{
+    const uint32_t version = atomic_load_explicit(&b->version, memory_order_acquire);
+    const uint64_t found = atomic_load_explicit(&b->key[way], memory_order_acquire);
+    const uint16_t port = atomic_load_explicit(&b->port[way], memory_order_acquire);
+    const uint16_t stamp = atomic_load_explicit(&b->stamp[way], memory_order_acquire);
+
+    /* [A] pairs with bucket_lock() in fdb.c */
+    if ((version & 1) || atomic_load_explicit(&b->version, memory_order_relaxed) != version || found != key)
+        return FDB_CHANGED;
+    if (!(port & FDB_PINNED) &&
+        fdb_age(atomic_load_explicit(&fdb->clock, memory_order_relaxed), stamp) > fdb->age_s)
+        return FDB_NONE;
+    return port & FDB_PORT_MASK;
+}
+
 /* Port of a key in one bucket. */
 static inline int fdb_read(const struct fdb *fdb, const struct fdb_bucket *b, uint64_t key)
 {
     for (unsigned try = 0; try < FDB_READ_TRIES; try++) {
         const uint32_t version = atomic_load_explicit(&b->version, memory_order_acquire);
-        const int i = fdb_slot(b, key);
-        uint16_t port = 0, stamp = 0;
+        const int way = fdb_slot(b, key);
 
-        if (i >= 0) {
-            port = atomic_load_explicit(&b->port[i], memory_order_acquire);
-            stamp = atomic_load_explicit(&b->stamp[i], memory_order_acquire);
-        }
-        /* [A] pairs with bucket_lock() in fdb.c */
-        if ((version & 1) || atomic_load_explicit(&b->version, memory_order_relaxed) != version) {
-            spin_pause();
-            continue;
-        }
-        if (i < 0)
+        if (way >= 0) {
+            const int port = fdb_read_slot(fdb, b, key, (uint32_t)way);
+
+            if (port != FDB_CHANGED)
+                return port;
+        } else if (!(version & 1) && atomic_load_explicit(&b->version, memory_order_relaxed) == version) {
             return FDB_NONE;
-        if (!(port & FDB_PINNED) &&
-            fdb_age(atomic_load_explicit(&fdb->clock, memory_order_relaxed), stamp) > fdb->age_s)
-            return FDB_NONE;
-        return port & FDB_PORT_MASK;
+        }
+        spin_pause();
     }
     return FDB_NONE;
 }
@@ -231,6 +244,22 @@ static inline int fdb_lookup(const struct fdb *fdb, uint64_t key, uint64_t hash)
     if (__builtin_expect(port != FDB_NONE, 1))
         return port;
     return fdb_read(fdb, &fdb->bucket[fdb_second(fdb, hash)], key);
+}
+
+/* The slot's address was seen behind a port: true if that is nothing new, then its age begins again. */
+static inline bool fdb_slot_refresh(const struct fdb *fdb, struct fdb_bucket *b, uint32_t way, const struct port *p)
+{
+    const uint16_t port = atomic_load_explicit(&b->port[way], memory_order_relaxed);
+    const uint16_t clock = atomic_load_explicit(&fdb->clock, memory_order_relaxed);
+    const uint16_t stamp = atomic_load_explicit(&b->stamp[way], memory_order_relaxed);
+
+    if (port == (p->id | FDB_PINNED))
+        return true;
+    if (__builtin_expect(port != p->id || fdb_age(clock, stamp) > fdb->age_s, 0))
+        return false;
+    if (stamp != clock)
+        atomic_store_explicit(&b->stamp[way], clock, memory_order_relaxed);
+    return true;
 }
 
 /* The writer's half of fdb_learn(). */
@@ -254,19 +283,8 @@ static inline enum fdb_learned fdb_learn(struct fdb *fdb, uint64_t key, uint64_t
         b = &fdb->bucket[fdb_second(fdb, hash)];
         i = fdb_slot(b, key);
     }
-    if (__builtin_expect(i >= 0, 1)) {
-        const uint16_t port = atomic_load_explicit(&b->port[i], memory_order_relaxed);
-        const uint16_t clock = atomic_load_explicit(&fdb->clock, memory_order_relaxed);
-        const uint16_t stamp = atomic_load_explicit(&b->stamp[i], memory_order_relaxed);
-
-        if (port == (p->id | FDB_PINNED))
-            return FDB_KNOWN;
-        if (__builtin_expect(port == p->id && fdb_age(clock, stamp) <= fdb->age_s, 1)) {
-            if (stamp != clock)
-                atomic_store_explicit(&b->stamp[i], clock, memory_order_relaxed);
-            return FDB_KNOWN;
-        }
-    }
+    if (__builtin_expect(i >= 0 && fdb_slot_refresh(fdb, b, (uint32_t)i, p), 1))
+        return FDB_KNOWN;
     return fdb_learn_slow(fdb, key, hash, p);
 }
 

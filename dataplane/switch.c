@@ -17,8 +17,7 @@
  *
  * and then one tx_burst a group (deliver.h).  Frames come in runs: one whose addresses and
  * type are those of the frame before it goes where that went without another
- * look, and equal sources or destinations in a row are hashed and looked up
- * once.  Frames are sorted in the order they came, so each receiver sees its
+ * look, and equal sources or destinations in a row are looked up once.  Frames are sorted in the order they came, so each receiver sees its
  * frames, unicast and flooded, in that order.
  */
 #include "switch.h"
@@ -28,7 +27,7 @@
 #include <string.h>
 
 #include "deliver.h"
-#include "fdb.h"
+#include "fdb_memo.h"
 #include "flood.h"
 #include "policy.h"
 #include "segment.h"
@@ -50,28 +49,16 @@
 
 /**
  * struct dest - where a destination key leads
- * @key: FDB key
- * @hash: of the key
+ * @seek: the key, and the way to it
  * @group: the receiver's, NULL: flood
  * @vid: egress tag there
  * @same_port: it is behind the port the frames came from
  */
 struct dest {
-    uint64_t key;
-    uint64_t hash;
+    struct fdb_seek seek;
     struct group *group;
     uint16_t vid;
     bool same_port;
-};
-
-/**
- * struct source - a source key
- * @key: FDB key
- * @hash: of the key
- */
-struct source {
-    uint64_t key;
-    uint64_t hash;
 };
 
 /**
@@ -85,17 +72,19 @@ struct live {
 };
 
 /**
- * struct switch_scratch - a worker's; used with one switch only, because hashes outlive the burst
+ * struct switch_scratch - a worker's; used with one switch only, because the memo outlives the burst
  * @live: frames that passed classification
  * @source: distinct sources in a row
  * @dest: distinct destinations in a row, after DEST_FLOOD
  * @delivery: what goes out
+ * @memo: ways to addresses
  */
 struct switch_scratch {
     struct live live[BURST_MAX];
-    struct source source[BURST_MAX];
+    struct fdb_seek source[BURST_MAX];
     struct dest dest[BURST_MAX + 1];
     struct delivery delivery;
+    struct fdb_memo memo;
 };
 
 /**
@@ -198,28 +187,19 @@ static uint32_t dest_for(struct pass *ps, uint64_t key)
 {
     struct dest *d = &ps->s->dest[ps->n_dest - 1];
 
-    if (ps->n_dest > 1 && d->key == key)
+    if (ps->n_dest > 1 && d->seek.key == key)
         return ps->n_dest - 1;
-    d++;
-    if (d->key != key) {        /* else its hash is here since the last burst */
-        d->key = key;
-        d->hash = fdb_hash(ps->core->fdb, key);
-    }
-    fdb_prefetch(ps->core->fdb, d->hash);
+    fdb_seek(ps->core->fdb, &ps->s->memo, &d[1].seek, key);
     return ps->n_dest++;
 }
 
 static void source_add(struct pass *ps, uint64_t key)
 {
-    struct source *src = &ps->s->source[ps->n_source];
+    struct fdb_seek *src = &ps->s->source[ps->n_source];
 
     if (ps->n_source && src[-1].key == key)
         return;
-    if (src->key != key) {      /* else its hash is here since the last burst */
-        src->key = key;
-        src->hash = fdb_hash(ps->core->fdb, key);
-    }
-    fdb_prefetch(ps->core->fdb, src->hash);
+    fdb_seek(ps->core->fdb, &ps->s->memo, src, key);
     ps->n_source++;
 }
 
@@ -298,11 +278,8 @@ static void learn_all(struct pass *ps)
     struct fdb *fdb = ps->core->fdb;
     uint64_t refused = 0;
 
-    for (uint32_t i = 0; i < ps->n_source; i++) {
-        const struct source *src = &ps->s->source[i];
-
-        refused += fdb_learn(fdb, src->key, src->hash, ps->from) == FDB_REFUSED;
-    }
+    for (uint32_t i = 0; i < ps->n_source; i++)
+        refused += fdb_seek_learn(fdb, &ps->s->memo, &ps->s->source[i], ps->from) == FDB_REFUSED;
     if (unlikely(refused))
         __atomic_fetch_add(&fdb->page->fdb_refused, refused, __ATOMIC_RELAXED);
 }
@@ -312,7 +289,7 @@ static void resolve_all(struct pass *ps)
 {
     for (uint32_t i = DEST_FLOOD + 1; i < ps->n_dest; i++) {
         struct dest *d = &ps->s->dest[i];
-        const int id = fdb_lookup(ps->core->fdb, d->key, d->hash);
+        const int id = fdb_seek_lookup(ps->core->fdb, &ps->s->memo, &d->seek);
         const struct port_tags *tags;
         struct port *p;
 
@@ -330,7 +307,7 @@ static void resolve_all(struct pass *ps)
         tags = atomic_load_explicit(&p->tags, memory_order_acquire);
         if (unlikely(!tags))
             continue;
-        d->vid = port_tags_vid(tags, (uint16_t)(d->key >> 48));
+        d->vid = port_tags_vid(tags, (uint16_t)(d->seek.key >> 48));
         if (likely(d->vid != VID_NONE))
             d->group = delivery_group(&ps->s->delivery, p);
     }
@@ -414,6 +391,7 @@ void switch_burst(struct switch_core *core, struct switch_scratch *s, struct rxq
     classify_all(&ps, b);
     learn_all(&ps);
     resolve_all(&ps);
+    fdb_memo_judge(&s->memo, ps.n_source + ps.n_dest);
     sort_all(&ps);
     delivery_send(&s->delivery);
 }

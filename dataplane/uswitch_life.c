@@ -22,7 +22,6 @@
 #define POLL_US_MAX 1000000
 #define REBALANCE_MS_MAX 3600000
 #define FDB_BUCKETS_MIN 16
-#define FDB_BUCKETS_MAX 1048576
 #define FDB_AGE_MAX 65000
 
 static int check_config(const struct us_config *config)
