@@ -163,7 +163,8 @@ uint32_t bench_guest_free(struct bench_guest *g)
     const uint16_t idx = used_index(r);
 
     for (; r->taken != idx; r->taken++) {
-        uint32_t i = le32_to_cpu(r->used->ring[r->taken % g->ring_size].id);
+        uint32_t i = g->features & VIRTIO_BIT(VIRTIO_F_IN_ORDER) ?
+                     r->returned % g->ring_size : le32_to_cpu(r->used->ring[r->taken % g->ring_size].id);
 
         for (r->returned++; le16_to_cpu(r->desc[i].flags) & VRING_DESC_F_NEXT; r->returned++)
             i = (i + 1) % g->ring_size;

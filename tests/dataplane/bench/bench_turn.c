@@ -10,6 +10,7 @@
  *   bench_turn                 the table of cases
  *   bench_turn -s 64 -b 32 …   one case; see usage()
  *   bench_turn -t …            with a worker thread, driver on another CPU: cache lines travel
+ *   bench_turn -i …            with VIRTIO_F_IN_ORDER
  *
  * Beside each figure stands what memcpy() takes for the same bytes over the
  * same buffers in the same run.  Instructions, which do not depend on what
@@ -49,10 +50,12 @@
  * @frames: a round
  * @rounds: how many
  * @threads: worker in a thread of its own
+ * @features: negotiated besides what every guest has
  */
 struct bench {
     uint32_t size, burst, pairs, buf, ring, frames, rounds;
     bool threads;
+    uint64_t features;
     /* private */
     struct uswitch *us;
     const struct us_switch_page *page;
@@ -73,7 +76,7 @@ static void create(struct bench *t)
 {
     struct us_config c = { .n_workers = t->threads, .poll_us = 1000000, .fdb_buckets = 65536, .fdb_age_s = 300 };
     const struct bench_guest guest = {
-        .features = VIRTIO_BIT(VIRTIO_F_VERSION_1) | VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF),
+        .features = VIRTIO_BIT(VIRTIO_F_VERSION_1) | VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF) | t->features,
         .ring_size = t->ring,
         .buf_size = t->buf ? t->buf : t->size + 64,
     };
@@ -196,8 +199,11 @@ static uint64_t run(struct bench *t)
 {
     const uint32_t n = t->rounds;
 
-    t->burst = t->burst ? t->burst : 1;
     create(t);
+    if (t->burst < 1 || t->burst * bench_guest_descs(&t->a, t->size) > t->ring) {
+        fprintf(stderr, "bench_turn: a burst has no frame, or more descriptors than the ring\n");
+        exit(2);
+    }
     teach(t);
     for (uint32_t i = 0; i < t->pairs; i += t->burst)   /* and those behind A */
         one_burst(t);
@@ -216,7 +222,7 @@ static uint64_t run(struct bench *t)
 static void usage(void)
 {
     fprintf(stderr, "usage: bench_turn [-s bytes of a frame] [-b frames a burst] [-m pairs of addresses]\n"
-                    "                  [-B bytes of a buffer] [-r ring size] [-f frames a round] [-n rounds] [-t]\n");
+                    "                  [-B bytes of a buffer] [-r ring size] [-f frames a round] [-n rounds] [-t] [-i]\n");
     exit(2);
 }
 
@@ -248,7 +254,7 @@ int main(int argc, char **argv)
     static struct bench t = { .burst = 32, .pairs = 1, .ring = 256, .frames = 32768, .rounds = 25 };
     int option;
 
-    while ((option = getopt(argc, argv, "s:b:m:B:r:f:n:t")) != -1) {
+    while ((option = getopt(argc, argv, "s:b:m:B:r:f:n:ti")) != -1) {
         const uint32_t value = optarg ? (uint32_t)strtoul(optarg, NULL, 0) : 0;
 
         switch (option) {
@@ -260,6 +266,7 @@ int main(int argc, char **argv)
         case 'f': t.frames = value; break;
         case 'n': t.rounds = value; break;
         case 't': t.threads = true; break;
+        case 'i': t.features |= VIRTIO_BIT(VIRTIO_F_IN_ORDER); break;
         default: usage();
         }
     }
