@@ -115,6 +115,7 @@ int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virt
     vq->event_idx = features & VIRTIO_BIT(VIRTIO_F_RING_EVENT_IDX);
     vq->indirect = features & VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC);
     vq->mergeable = features & VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
+    vq->in_order = features & VIRTIO_BIT(VIRTIO_F_IN_ORDER);
     vq->hdr_len = features & (VIRTIO_BIT(VIRTIO_F_VERSION_1) | VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF))
                       ? VNET_WIRE_LEN_MRG : VNET_WIRE_LEN;
     vq->offloads = virtq_offloads(features, virtq_is_tx(vq));

@@ -73,6 +73,7 @@ struct virtq {
     bool event_idx;
     bool indirect;
     bool mergeable;
+    bool in_order;
     uint8_t hdr_len;                        /* 12 or 10, virtio-net header in front of each frame */
     uint16_t mask;                          /* ring size - 1 */
     uint32_t index;                         /* ring number in the port */

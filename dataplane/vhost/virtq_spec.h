@@ -28,7 +28,7 @@
 #define VIRTIO_F_VERSION_1 32
 #define VIRTIO_F_ACCESS_PLATFORM 33
 #define VIRTIO_F_RING_PACKED 34
-#define VIRTIO_F_IN_ORDER 35        /* accepted, and no more: every ring is served in order anyway */
+#define VIRTIO_F_IN_ORDER 35        /* every ring is served in order anyway; this saves used elements */
 #define VIRTIO_NET_F_GUEST_USO4 54
 #define VIRTIO_NET_F_GUEST_USO6 55
 #define VIRTIO_NET_F_HOST_USO 56    /* both versions of IP */

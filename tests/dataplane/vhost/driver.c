@@ -74,6 +74,8 @@ void drv_ring_place(struct driver *d, struct drv_ring *r, uint32_t index, uint32
     r->used = (void *)(at + (640u << 10));
     r->avail_idx = 0;
     r->used_idx = 0;
+    r->in_order = d->features & VIRTIO_BIT(VIRTIO_F_IN_ORDER);
+    r->in_batch = false;
 }
 
 struct us_vhost_ring drv_ring_request(const struct driver *d, const struct drv_ring *r)
@@ -200,13 +202,20 @@ void drv_one(struct drv_ring *r, uint16_t head, uint64_t addr, uint32_t len, uin
 
 bool drv_used(struct drv_ring *r, uint32_t *id, uint32_t *len)
 {
-    const struct vring_used_elem *e;
+    const uint16_t at = r->used_idx & (r->size - 1);
 
-    if (le16toh(__atomic_load_n(&r->used->idx.raw, __ATOMIC_ACQUIRE)) == r->used_idx)
+    if (le16toh(__atomic_load_n(&r->used->idx.raw, __ATOMIC_ACQUIRE)) == r->used_idx) {
+        must(!r->in_batch, "a batch that goes on behind the used index");
         return false;
-    e = &r->used->ring[r->used_idx++ & (r->size - 1)];
-    *id = le32toh(__atomic_load_n(&e->id.raw, __ATOMIC_RELAXED));
-    *len = le32toh(__atomic_load_n(&e->len.raw, __ATOMIC_RELAXED));
+    }
+    r->used_idx++;
+    if (!r->in_batch) {
+        r->batch_id = le32toh(__atomic_load_n(&r->used->ring[at].id.raw, __ATOMIC_RELAXED));
+        r->batch_len = le32toh(__atomic_load_n(&r->used->ring[at].len.raw, __ATOMIC_RELAXED));
+    }
+    *id = r->in_order ? le16toh(r->avail->ring[at].raw) : r->batch_id;
+    *len = *id == r->batch_id ? r->batch_len : 0;
+    r->in_batch = *id != r->batch_id;
     return true;
 }
 

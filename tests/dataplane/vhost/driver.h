@@ -43,6 +43,10 @@
  * @size: descriptors
  * @avail_idx: the driver's index; published by drv_publish()
  * @used_idx: used entries taken
+ * @in_order: VIRTIO_F_IN_ORDER: one used element may stand for a batch
+ * @in_batch: it does, and not all of the batch is taken
+ * @batch_id: head of the batch's last
+ * @batch_len: its length
  * @kick: eventfd
  * @call: eventfd
  */
@@ -54,6 +58,10 @@ struct drv_ring {
     struct vring_used *used;
     uint16_t avail_idx;
     uint16_t used_idx;
+    bool in_order;
+    bool in_batch;
+    uint32_t batch_id;
+    uint32_t batch_len;
     int kick;
     int call;
 };
@@ -110,7 +118,7 @@ void drv_offer(struct drv_ring *r, uint16_t head);
 void drv_publish(struct drv_ring *r);
 /* drv_desc for a single descriptor, drv_offer, drv_publish. */
 void drv_one(struct drv_ring *r, uint16_t head, uint64_t addr, uint32_t len, uint16_t flags);
-/* Next used entry; false if there is none. */
+/* Next chain that came back; false if there is none.  In a batch (2.7.9) only the last has a length. */
 bool drv_used(struct drv_ring *r, uint32_t *id, uint32_t *len);
 /* Writes to the call eventfd since the last look. */
 uint64_t drv_calls(const struct drv_ring *r);
