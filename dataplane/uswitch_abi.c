@@ -18,14 +18,14 @@
 
 SIZE(us_queue_counters, 8 * 16 + 8 * 48);
 AT(us_queue_counters, drop, 128);
-SIZE(us_ring_state, 4 * 2 + 8 + 2 * 8);
+SIZE(us_ring_state, 64);
 AT(us_ring_state, features, 8);
 AT(us_state_page, broken_detail, 24);
 AT(us_state_page, spare, 32);
 AT(us_state_page, ring, 64);
-AT(us_state_page, in, 64 + 16 * 32);
-AT(us_state_page, out, 64 + 16 * 32 + 8 * 512);
-SIZE(us_state_page, 64 + 16 * 32 + 2 * 8 * 512);
+AT(us_state_page, in, 64 + 16 * 64);
+AT(us_state_page, out, 64 + 16 * 64 + 8 * 512);
+SIZE(us_state_page, 64 + 16 * 64 + 2 * 8 * 512);
 SIZE(us_worker_state, 128);
 AT(us_worker_state, tid, 64);
 AT(us_switch_page, started_ns, 16);

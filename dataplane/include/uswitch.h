@@ -77,7 +77,10 @@ struct us_queue_counters {
     uint64_t drop[48];          /* indexed by drop reason, see us_drop_name() */
 };
 
-/* Position of one virtqueue; written before it is published to the guest. */
+/*
+ * Position of one virtqueue; written before it is published to the guest.  A cache line: the two rings of a queue
+ * may have different writers.
+ */
 struct us_ring_state {
     uint16_t last_avail;        /* next avail index the switch will take */
     uint16_t used_idx;          /* next used index the switch will publish */
@@ -85,6 +88,7 @@ struct us_ring_state {
     uint16_t size;
     uint64_t features;          /* virtio feature bits the ring runs with */
     uint64_t spare[2];
+    uint64_t pad[4];
 };
 
 struct us_state_page {
