@@ -28,6 +28,7 @@
  * struct chain - a walk over one chain (worker's stack)
  * @d: the current descriptor, never an indirect one
  * @table: guest-physical address of the indirect table, if @indirect
+ * @host: the same in our memory, if it lies in one region; else NULL
  * @table_len: descriptors in the table that d.next indexes
  * @left: descriptors that may still follow
  * @indirect: inside an indirect table
@@ -36,6 +37,7 @@
 struct chain {
     struct desc d;
     uint64_t table;
+    const uint8_t *host;
     uint32_t table_len;
     uint32_t left;
     bool indirect;
@@ -48,7 +50,9 @@ static inline bool chain_table_load(struct chain *c, const struct guest_mem *mem
 {
     struct vring_desc d;
 
-    if (!guest_mem_read(mem, hint, &d, c->table + (uint64_t)i * sizeof(d), sizeof(d)))
+    if (__builtin_expect(c->host != NULL, 1))
+        guest_copy_const(&d, c->host + guest_index_nospec(i, c->table_len) * sizeof(d), sizeof(d));
+    else if (!guest_mem_read(mem, hint, &d, c->table + (uint64_t)i * sizeof(d), sizeof(d)))
         return false;
     c->d = (struct desc){ le64_to_cpu(d.addr), le32_to_cpu(d.len), le16_to_cpu(d.flags),
                                 le16_to_cpu(d.next) };
@@ -79,14 +83,20 @@ static inline enum drop_reason chain_first(struct chain *c, const struct virtq *
                                            const struct guest_region **hint, const struct desc *d)
 {
     const uint32_t size = vq->mask + 1u;
+    uint64_t span = 0;
 
     *c = (struct chain){ .d = *d, .table_len = size, .left = size - 1,
                          .direction = virtq_is_tx(vq) ? 0 : VRING_DESC_F_WRITE };
     if (d->flags & VRING_DESC_F_INDIRECT) {
         /* 2.7.5.3: only if negotiated, not combined with NEXT, a whole number of descriptors. */
-        if (!vq->indirect || (d->flags & VRING_DESC_F_NEXT) || d->len == 0 || d->len % sizeof(struct vring_desc) ||
-            !guest_mem_covers(mem, d->addr, d->len))
+        if (!vq->indirect || (d->flags & VRING_DESC_F_NEXT) || d->len == 0 || d->len % sizeof(struct vring_desc))
             return DROP_chain_indirect;
+        c->host = guest_mem_span(mem, hint, d->addr, d->len, &span);
+        if (span < d->len) { /* or in none; over a border it is read piece by piece */
+            c->host = NULL;
+            if (!guest_mem_covers(mem, d->addr, d->len))
+                return DROP_chain_indirect;
+        }
         c->indirect = true;
         c->table = d->addr;
         c->table_len = d->len / (uint32_t)sizeof(struct vring_desc);

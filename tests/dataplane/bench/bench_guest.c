@@ -16,6 +16,9 @@
 
 #define HDR_LEN VNET_WIRE_LEN_MRG
 #define RING_ROOM (1u << 20)
+#define TABLE_ROOM (RING_ROOM / 8)      /* where indirect tables begin, behind the descriptors */
+#define TABLE_DESCS 64
+#define TABLES 256
 #define UVA 0x7f1200000000ull
 #define FDB_QUOTA 1000000
 
@@ -127,18 +130,8 @@ uint32_t bench_guest_descs(const struct bench_guest *g, uint32_t len)
     return (HDR_LEN + len + g->buf_size - 1) / g->buf_size;
 }
 
-void bench_guest_send(struct bench_guest *g, uint64_t to, uint64_t from, uint32_t len)
+static void chain_direct(struct bench_guest *g, struct bench_ring *r, uint32_t left)
 {
-    struct bench_ring *const r = &g->ring[1];
-    uint8_t *const frame = g->ram + buf_at(g, 1, r->offered) + HDR_LEN;
-    const uint64_t to_le = cpu_to_le64(to).raw, from_le = cpu_to_le64(from).raw;
-    uint32_t left = HDR_LEN + len;
-
-    memset(frame - HDR_LEN, 0, HDR_LEN);
-    memcpy(frame, &to_le, 6);
-    memcpy(frame + 6, &from_le, 6);
-    frame[12] = 0x08;           /* IPv4, as far as anybody looks */
-    frame[13] = 0x00;
     offer_chain(g, r);
     while (left) {
         struct vring_desc *const d = &r->desc[r->offered % g->ring_size];
@@ -150,6 +143,46 @@ void bench_guest_send(struct bench_guest *g, uint64_t to, uint64_t from, uint32_
         d->flags = cpu_to_le16(left ? VRING_DESC_F_NEXT : 0);
         d->next = cpu_to_le16((uint16_t)(r->offered % g->ring_size));
     }
+}
+
+/* The table is that of the head; the descriptors that the buffers would be stay unused. */
+static void chain_indirect(struct bench_guest *g, struct bench_ring *r, uint32_t left, uint32_t n)
+{
+    const uint32_t head = r->offered % g->ring_size;
+    const uint64_t at = RING_ROOM + TABLE_ROOM + (uint64_t)(r->chains % TABLES) * TABLE_DESCS * sizeof(struct vring_desc);
+    struct vring_desc *const table = (void *)(g->ram + at);
+
+    offer_chain(g, r);
+    r->desc[head].addr = cpu_to_le64(at);
+    r->desc[head].len = cpu_to_le32(n * (uint32_t)sizeof(*table));
+    r->desc[head].flags = cpu_to_le16(VRING_DESC_F_INDIRECT);
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t part = left < g->buf_size ? left : g->buf_size;
+
+        left -= part;
+        table[i].addr = cpu_to_le64(buf_at(g, 1, r->offered++));
+        table[i].len = cpu_to_le32(part);
+        table[i].flags = cpu_to_le16(left ? VRING_DESC_F_NEXT : 0);
+        table[i].next = cpu_to_le16((uint16_t)(i + 1));
+    }
+}
+
+void bench_guest_send(struct bench_guest *g, uint64_t to, uint64_t from, uint32_t len)
+{
+    struct bench_ring *const r = &g->ring[1];
+    uint8_t *const frame = g->ram + buf_at(g, 1, r->offered) + HDR_LEN;
+    const uint64_t to_le = cpu_to_le64(to).raw, from_le = cpu_to_le64(from).raw;
+    const uint32_t n = bench_guest_descs(g, len);
+
+    memset(frame - HDR_LEN, 0, HDR_LEN);
+    memcpy(frame, &to_le, 6);
+    memcpy(frame + 6, &from_le, 6);
+    frame[12] = 0x08;           /* IPv4, as far as anybody looks */
+    frame[13] = 0x00;
+    if (n > 1 && (g->features & VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC)))
+        chain_indirect(g, r, HDR_LEN + len, n);
+    else
+        chain_direct(g, r, HDR_LEN + len);
 }
 
 void bench_guest_publish(struct bench_guest *g)
@@ -166,6 +199,10 @@ uint32_t bench_guest_free(struct bench_guest *g)
         uint32_t i = g->features & VIRTIO_BIT(VIRTIO_F_IN_ORDER) ?
                      r->returned % g->ring_size : le32_to_cpu(r->used->ring[r->taken % g->ring_size].id);
 
+        if (le16_to_cpu(r->desc[i].flags) & VRING_DESC_F_INDIRECT) {
+            r->returned += le32_to_cpu(r->desc[i].len) / (uint32_t)sizeof(struct vring_desc);
+            continue;
+        }
         for (r->returned++; le16_to_cpu(r->desc[i].flags) & VRING_DESC_F_NEXT; r->returned++)
             i = (i + 1) % g->ring_size;
     }

@@ -10,7 +10,7 @@
  *   bench_turn                 the table of cases
  *   bench_turn -s 64 -b 32 …   one case; see usage()
  *   bench_turn -t …            with a worker thread, driver on another CPU: cache lines travel
- *   bench_turn -i …            with VIRTIO_F_IN_ORDER
+ *   bench_turn -i …            with VIRTIO_F_IN_ORDER; -I: chains in indirect tables
  *
  * Beside each figure stands what memcpy() takes for the same bytes over the
  * same buffers in the same run.  Instructions, which do not depend on what
@@ -222,7 +222,7 @@ static uint64_t run(struct bench *t)
 static void usage(void)
 {
     fprintf(stderr, "usage: bench_turn [-s bytes of a frame] [-b frames a burst] [-m pairs of addresses]\n"
-                    "                  [-B bytes of a buffer] [-r ring size] [-f frames a round] [-n rounds] [-t] [-i]\n");
+                    "                  [-B bytes of a buffer] [-r ring size] [-f frames a round] [-n rounds] [-t] [-i] [-I]\n");
     exit(2);
 }
 
@@ -254,7 +254,7 @@ int main(int argc, char **argv)
     static struct bench t = { .burst = 32, .pairs = 1, .ring = 256, .frames = 32768, .rounds = 25 };
     int option;
 
-    while ((option = getopt(argc, argv, "s:b:m:B:r:f:n:ti")) != -1) {
+    while ((option = getopt(argc, argv, "s:b:m:B:r:f:n:tiI")) != -1) {
         const uint32_t value = optarg ? (uint32_t)strtoul(optarg, NULL, 0) : 0;
 
         switch (option) {
@@ -266,6 +266,7 @@ int main(int argc, char **argv)
         case 'f': t.frames = value; break;
         case 'n': t.rounds = value; break;
         case 't': t.threads = true; break;
+        case 'I': t.features |= VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC); break;
         case 'i': t.features |= VIRTIO_BIT(VIRTIO_F_IN_ORDER); break;
         default: usage();
         }
