@@ -149,7 +149,8 @@ static void chain_direct(struct bench_guest *g, struct bench_ring *r, uint32_t l
 static void chain_indirect(struct bench_guest *g, struct bench_ring *r, uint32_t left, uint32_t n)
 {
     const uint32_t head = r->offered % g->ring_size;
-    const uint64_t at = RING_ROOM + TABLE_ROOM + (uint64_t)(r->chains % TABLES) * TABLE_DESCS * sizeof(struct vring_desc);
+    const uint64_t table_bytes = TABLE_DESCS * sizeof(struct vring_desc);
+    const uint64_t at = RING_ROOM + TABLE_ROOM + r->chains % TABLES * table_bytes;
     struct vring_desc *const table = (void *)(g->ram + at);
 
     offer_chain(g, r);

@@ -222,7 +222,8 @@ static uint64_t run(struct bench *t)
 static void usage(void)
 {
     fprintf(stderr, "usage: bench_turn [-s bytes of a frame] [-b frames a burst] [-m pairs of addresses]\n"
-                    "                  [-B bytes of a buffer] [-r ring size] [-f frames a round] [-n rounds] [-t] [-i] [-I]\n");
+                    "                  [-B bytes of a buffer] [-r ring size] [-f frames a round] [-n rounds]\n"
+                    "                  [-t] [-i] [-I]\n");
     exit(2);
 }
 
