@@ -51,7 +51,8 @@
     X(ring_memory, "a ring lies outside guest memory")                         \
     X(memory_gone, "guest memory was truncated or became unreadable")          \
     X(call_stuck, "the call file descriptor blocks")                           \
-    X(device_gone, "the kernel device is gone")
+    X(device_gone, "the kernel device is gone")                                \
+    X(ring_chain, "a chain of a packed ring is longer than the ring, or only a part of it is available")
 
 #define DROP_ENUM(name, side, text) DROP_##name,
 enum drop_reason { DROP_REASONS(DROP_ENUM) DROP_COUNT };

@@ -18,6 +18,7 @@
 #include "tap/tap_port.h"
 #include "uswitch_priv.h"
 #include "vhost/vhost_port.h"
+#include "vhost/virtq_spec.h"
 
 uint32_t uswitch_port_count(const struct uswitch *us)
 {
@@ -29,9 +30,10 @@ int us_state_page_create(uint32_t port_id)
     return state_page_make(port_id);
 }
 
-static bool is_power_of_two(uint32_t n)
+/* 2.7: a split ring's size is a power of two; 2.8.10.1: a packed one's need not be. */
+static bool is_ring_size(uint32_t n, uint64_t features)
 {
-    return n != 0 && (n & (n - 1)) == 0;
+    return n >= 2 && n <= US_RING_SIZE_MAX && (features & VIRTIO_BIT(VIRTIO_F_RING_PACKED) || (n & (n - 1)) == 0);
 }
 
 /* A rate without depth would never let anything pass. */
@@ -223,7 +225,7 @@ int uswitch_vhost_mem(struct uswitch *us, const struct us_vhost_mem *mem, const 
 
 static int check_ring(const struct us_vhost_ring *ring)
 {
-    if (!is_power_of_two(ring->size) || ring->size < 2 || ring->size > US_RING_SIZE_MAX)
+    if (!is_ring_size(ring->size, ring->features))
         return -EINVAL;
     if (ring->base > UINT16_MAX && ring->base != US_BASE_FROM_USED)
         return -EINVAL;

@@ -99,6 +99,7 @@ static const uint64_t layout[] = {
     offsetof(struct us_state_page, ring), offsetof(struct us_state_page, in),
     offsetof(struct us_state_page, out), offsetof(struct us_queue_counters, drop),
     offsetof(struct us_switch_page, worker), offsetof(struct us_vhost_ring, desc_uva),
+    offsetof(struct us_ring_state, burst),
 };
 
 /* FNV-1a, 64 bits, over the numbers above, low byte first. */

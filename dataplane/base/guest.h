@@ -65,6 +65,11 @@ static inline uint16_t guest_load16_acquire(const le16 *p)
     return le16_to_cpu((le16){ __atomic_load_n(&p->raw, __ATOMIC_ACQUIRE) });
 }
 
+static inline uint64_t guest_load64_acquire(const le64 *p)
+{
+    return le64_to_cpu((le64){ __atomic_load_n(&p->raw, __ATOMIC_ACQUIRE) });
+}
+
 static inline void guest_store16(le16 *p, uint16_t v)
 {
     __atomic_store_n(&p->raw, cpu_to_le16(v).raw, __ATOMIC_RELAXED);
@@ -79,6 +84,11 @@ static inline void guest_store32(le32 *p, uint32_t v)
 static inline void guest_store16_release(le16 *p, uint16_t v)
 {
     __atomic_store_n(&p->raw, cpu_to_le16(v).raw, __ATOMIC_RELEASE);
+}
+
+static inline void guest_store64_release(le64 *p, uint64_t v)
+{
+    __atomic_store_n(&p->raw, cpu_to_le64(v).raw, __ATOMIC_RELEASE);
 }
 
 /*

@@ -87,7 +87,8 @@ struct us_ring_state {
     uint16_t active;            /* 1 while the dataplane serves the ring */
     uint16_t size;
     uint64_t features;          /* virtio feature bits the ring runs with */
-    uint64_t spare[2];
+    uint64_t burst;             /* packed: what is being handed back, see vhost/virtq_packed.h */
+    uint64_t spare;
     uint64_t pad[4];
 };
 
@@ -221,8 +222,8 @@ struct us_vhost_mem {
 struct us_vhost_ring {
     uint32_t port_id;
     uint32_t ring;              /* 0 .. US_RINGS_MAX - 1 */
-    uint32_t size;              /* power of two, 2 .. US_RING_SIZE_MAX */
-    uint32_t base;              /* first avail index to take; US_BASE_FROM_USED: take the guest's used index */
+    uint32_t size;              /* 2 .. US_RING_SIZE_MAX; a power of two unless the ring is packed */
+    uint32_t base;              /* first avail index (packed: bit 15 is the wrap counter); or US_BASE_FROM_USED */
     uint64_t features;          /* negotiated virtio feature bits */
     uint64_t desc_uva;
     uint64_t avail_uva;
@@ -233,6 +234,7 @@ struct us_vhost_ring {
     uint32_t spare;
 };
 
+/* Go on behind what the guest has seen as used, which is found out from its memory and the state page. */
 #define US_BASE_FROM_USED 0x10000
 #define US_RING_KICK 1
 #define US_RING_CALL 2

@@ -180,7 +180,7 @@ static int prepare_maps(const struct vhost_port *vp, const struct guest_mem *mem
 {
     for (unsigned i = 0; i < US_RINGS_MAX; i++) {
         const struct virtq *const vq = &vp->ring[i];
-        const int rc = vq->owned ? virtq_map_create(mem, vq->mask + 1u, vq->uva, &map[i]) : 0;
+        const int rc = vq->owned ? virtq_map_create(mem, vq->mask + 1u, vq->owned->packed, vq->uva, &map[i]) : 0;
 
         if (rc) {
             while (i--)

@@ -40,26 +40,46 @@ void virtq_fini(struct virtq *vq)
     vq->kick_fd = -1;
 }
 
-int virtq_map_create(const struct guest_mem *mem, uint32_t size, const uint64_t uva[3], struct virtq_map **out)
-{
-    struct virtq_map *map;
+/* Bytes and alignment of the three parts. */
+struct part {
+    size_t bytes, align;
+};
 
-    if (uva[0] % VRING_DESC_ALIGN || uva[1] % VRING_AVAIL_ALIGN || uva[2] % VRING_USED_ALIGN)
-        return -EINVAL;
+static void parts_of(bool packed, uint32_t size, struct part part[3])
+{
+    part[0] = (struct part){ VRING_DESC_BYTES(size), VRING_DESC_ALIGN };
+    part[1] = (struct part){ VRING_AVAIL_BYTES(size), VRING_AVAIL_ALIGN };
+    part[2] = (struct part){ VRING_USED_BYTES(size), VRING_USED_ALIGN };
+    if (packed)
+        part[1] = part[2] = (struct part){ sizeof(struct pvirtq_event_suppress), VIRTQ_EVENT_ALIGN };
+}
+
+int virtq_map_create(const struct guest_mem *mem, uint32_t size, bool packed, const uint64_t uva[3],
+                     struct virtq_map **out)
+{
+    struct part part[3];
+    struct virtq_map *map;
+    void *at[3];
+
+    parts_of(packed, size, part);
+    for (unsigned i = 0; i < 3; i++) {
+        if (uva[i] % part[i].align)
+            return -EINVAL;
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        at[i] = guest_mem_uva(mem, uva[i], part[i].bytes);
+        /* Aligned there and not here: the front-end's address and its offset in the file disagree. */
+        if (!at[i] || (uintptr_t)at[i] % part[i].align)
+            return -EFAULT;
+    }
     map = calloc(1, sizeof(*map));
     if (!map)
         return -ENOMEM;
     map->mem = mem;
-    map->desc = guest_mem_uva(mem, uva[0], VRING_DESC_BYTES(size));
-    map->avail = guest_mem_uva(mem, uva[1], VRING_AVAIL_BYTES(size));
-    map->used = guest_mem_uva(mem, uva[2], VRING_USED_BYTES(size));
-    if (!map->desc || !map->avail || !map->used ||
-        /* Aligned there and not here: the front-end's address and its offset in the file disagree. */
-        (uintptr_t)map->desc % VRING_DESC_ALIGN || (uintptr_t)map->avail % VRING_AVAIL_ALIGN ||
-        (uintptr_t)map->used % VRING_USED_ALIGN) {
-        free(map);
-        return -EFAULT;
-    }
+    map->packed = packed;
+    map->desc = at[0];
+    map->avail = at[1];
+    map->used = at[2];
     *out = map;
     return 0;
 }
@@ -88,12 +108,22 @@ uint32_t virtq_offloads(uint64_t features, bool tx_ring)
 /* Size, base and features that this implementation can run with. */
 static int check_setup(const struct virtq_setup *s)
 {
-    if (s->size < 2 || s->size > US_RING_SIZE_MAX || (s->size & (s->size - 1)))
+    if (s->size < 2 || s->size > US_RING_SIZE_MAX)
         return -EINVAL;
+    if (!(s->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED)) && (s->size & (s->size - 1)))
+        return -EINVAL; /* 2.7; a packed ring may have any size (2.8.10.1) */
     if (s->base > UINT16_MAX && s->base != US_BASE_FROM_USED)
         return -EINVAL;
-    if (s->features & (VIRTIO_BIT(VIRTIO_F_RING_PACKED) | VIRTIO_BIT(VIRTIO_F_ACCESS_PLATFORM)))
+    if (s->features & VIRTIO_BIT(VIRTIO_F_ACCESS_PLATFORM))
         return -EINVAL;
+    return 0;
+}
+
+static int reset(struct virtq *vq, const struct virtq_map *map, uint32_t base)
+{
+    if (map->packed)
+        return packed_reset(vq, map, base);
+    split_reset(vq, map, base);
     return 0;
 }
 
@@ -108,10 +138,11 @@ int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virt
     rc = check_setup(setup);
     if (rc)
         return rc;
-    rc = virtq_map_create(mem, setup->size, setup->uva, &map);
+    rc = virtq_map_create(mem, setup->size, features & VIRTIO_BIT(VIRTIO_F_RING_PACKED), setup->uva, &map);
     if (rc)
         return rc;
     vq->mask = (uint16_t)(setup->size - 1);
+    vq->packed = features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
     vq->event_idx = features & VIRTIO_BIT(VIRTIO_F_RING_EVENT_IDX);
     vq->indirect = features & VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC);
     vq->mergeable = features & VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
@@ -121,7 +152,11 @@ int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virt
     vq->offloads = virtq_offloads(features, virtq_is_tx(vq));
     for (unsigned i = 0; i < 3; i++)
         vq->uva[i] = setup->uva[i];
-    split_reset(vq, map, setup->base);
+    rc = reset(vq, map, setup->base);
+    if (rc) {
+        free(map);
+        return rc;
+    }
     vq->state->last_avail = vq->last_avail;
     vq->state->used_idx = vq->used_idx;
     vq->state->size = (uint16_t)setup->size;

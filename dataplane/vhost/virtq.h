@@ -13,8 +13,9 @@
  * they survive the exchange.
  *
  * Buffers are returned in the order in which they were taken, always: that
- * makes a ring's used index its whole recovery state (last_avail is derived
- * from it), and no record of what is in flight has to outlive the process.
+ * makes a split ring's used index its whole recovery state (last_avail is
+ * derived from it), and no record of what is in flight has to outlive the
+ * process.  What a packed ring needs instead is in virtq_packed.h.
  *
  * Who may touch what.  A worker looks at enabled and map first, and at the
  * fields that are its own only if map is not NULL, with two exceptions: the
@@ -49,15 +50,29 @@
 /**
  * struct virtq_map - where a running ring lies (immutable, RCU)
  * @mem: the table used for the ring and its buffers
- * @desc: whole descriptor table, checked
- * @avail: whole available ring, checked, used_event included
- * @used: whole used ring, checked, avail_event included
+ * @packed: layout (VIRTIO_F_RING_PACKED): which of the following are valid
+ * @desc: split: whole descriptor table, checked
+ * @avail: split: whole available ring, checked, used_event included
+ * @used: split: whole used ring, checked, avail_event included
+ * @ring: packed: whole descriptor ring, checked
+ * @driver: packed: the driver's event suppression, checked
+ * @device: packed: ours, checked
  */
 struct virtq_map {
     const struct guest_mem *mem;
-    struct vring_desc *desc;
-    struct vring_avail *avail;
-    struct vring_used *used;
+    bool packed;
+    union {
+        struct vring_desc *desc;
+        struct pvirtq_desc *ring;
+    };
+    union {
+        struct vring_avail *avail;
+        const struct pvirtq_event_suppress *driver;
+    };
+    union {
+        struct vring_used *used;
+        struct pvirtq_event_suppress *device;
+    };
 };
 
 /**
@@ -70,6 +85,7 @@ struct virtq {
     _Atomic bool enabled;                   /* SET_VRING_ENABLE */
 
     /* constant while map is published (writer: control) */
+    bool packed;                            /* layout; also in the map, for who has one */
     bool event_idx;
     bool indirect;
     bool mergeable;
@@ -85,13 +101,14 @@ struct virtq {
     /* while map is published, one worker at a time: the queue's (TX ring), or who holds the lock (RX ring) */
     struct spin lock __attribute__((aligned(64)));
     bool armed;                             /* TX ring: the guest was asked to kick */
-    uint16_t last_avail;                    /* next avail entry to take */
-    uint16_t avail_idx;                     /* the guest's index when we last looked, checked */
+    uint16_t last_avail;                    /* next avail entry to take; packed: a position, see virtq_packed.h */
+    uint16_t avail_idx;                     /* split: the guest's index when we last looked, checked */
     uint16_t used_idx;                      /* next used entry to write; never read back from the guest */
     uint16_t n_taken;                       /* TX ring: heads between rx_burst and rx_complete, else 0 */
     uint16_t region;                        /* index of the region hit last: a hint */
     const struct virtq_map *taken_map;      /* TX ring: the map they were taken with; valid within a turn */
-    uint16_t taken[BURST_MAX];              /* TX ring: those heads */
+    uint16_t taken[BURST_MAX];              /* TX ring: those heads; packed: their buffer ids */
+    uint16_t taken_len[BURST_MAX];          /* TX ring, packed: descriptors of the ring that each takes up */
 
     /* control thread */
     struct virtq_map *owned __attribute__((aligned(64))); /* what map points to, or pointed to until readers are gone */
@@ -134,13 +151,15 @@ void virtq_fini(struct virtq *vq);
  * virtq_map_create() - translate and check a ring's geometry as a whole
  * @mem: table (borrowed by the map)
  * @size: descriptors, checked
- * @uva: descriptor table, avail ring, used ring
+ * @packed: layout
+ * @uva: descriptor table, avail ring, used ring; packed: descriptor ring, driver area, device area
  * @out: the map, to be freed with free()
  *
  * Each part must be aligned and lie in one region.  Return: 0, -EINVAL (alignment), -EFAULT (not inside one
  * region), -ENOMEM.
  */
-int virtq_map_create(const struct guest_mem *mem, uint32_t size, const uint64_t uva[3], struct virtq_map **out);
+int virtq_map_create(const struct guest_mem *mem, uint32_t size, bool packed, const uint64_t uva[3],
+                     struct virtq_map **out);
 
 /**
  * virtq_start() - check a ring, set its position, publish it
@@ -212,5 +231,14 @@ void split_disarm(struct virtq *vq, const struct virtq_map *map);
 
 /* Control thread, before a map is published: start from what the guest last saw, and say whether we want kicks. */
 void split_reset(struct virtq *vq, const struct virtq_map *map, uint32_t base);
+
+/* All of it once more for a packed ring (virtio 1.2, 2.8). */
+unsigned packed_rx_burst(struct virtq *vq, const struct virtq_map *map, struct burst *b);
+void packed_rx_complete(struct virtq *vq, const struct virtq_map *map);
+unsigned packed_tx_burst(struct virtq *vq, const struct virtq_map *map, struct frame *const *frames, unsigned n);
+bool packed_arm(struct virtq *vq, const struct virtq_map *map);
+void packed_disarm(struct virtq *vq, const struct virtq_map *map);
+/* Return: 0, or -EINVAL if there is no such position in the ring, or the state page has none to go on from. */
+int packed_reset(struct virtq *vq, const struct virtq_map *map, uint32_t base);
 
 #endif /* USWITCH_VIRTQ_H */

@@ -14,7 +14,7 @@
  * @addr: claimed guest-physical address
  * @len: claimed length
  * @flags: VRING_DESC_F_*
- * @next: claimed index of the next one
+ * @next: split: claimed index of the next one; packed: buffer id, which is the driver's own business
  */
 struct desc {
     uint64_t addr;

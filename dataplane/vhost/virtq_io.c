@@ -29,13 +29,19 @@ unsigned virtq_rx_burst(struct virtq *vq, struct burst *b)
     /* A stopped ring belongs to the control thread, its positions included. */
     if (!map || !is_enabled(vq) || port_is_broken(vq->port))
         return 0;
-    return split_rx_burst(vq, map, b);
+    return map->packed ? packed_rx_burst(vq, map, b) : split_rx_burst(vq, map, b);
 }
 
 void virtq_rx_complete(struct virtq *vq)
 {
-    if (vq->n_taken)
-        split_rx_complete(vq, vq->taken_map);
+    const struct virtq_map *const map = vq->taken_map;
+
+    if (vq->n_taken == 0)
+        return;
+    if (map->packed)
+        packed_rx_complete(vq, map);
+    else
+        split_rx_complete(vq, map);
 }
 
 /* The ring is ours for a burst. */
@@ -47,7 +53,7 @@ static unsigned deliver(struct virtq *vq, struct frame *const *frames, unsigned 
         vq->count->drop[DROP_link_down] += n;
         return 0;
     }
-    return split_tx_burst(vq, map, frames, n);
+    return map->packed ? packed_tx_burst(vq, map, frames, n) : split_tx_burst(vq, map, frames, n);
 }
 
 unsigned virtq_tx_burst(struct virtq *vq, struct frame *const *frames, unsigned n)
@@ -68,13 +74,17 @@ bool virtq_arm(struct virtq *vq)
 
     if (!map || !is_enabled(vq) || port_is_broken(vq->port))
         return false;
-    return split_arm(vq, map);
+    return map->packed ? packed_arm(vq, map) : split_arm(vq, map);
 }
 
 void virtq_disarm(struct virtq *vq)
 {
     const struct virtq_map *const map = map_of(vq);
 
-    if (map)
+    if (!map)
+        return;
+    if (map->packed)
+        packed_disarm(vq, map);
+    else
         split_disarm(vq, map);
 }

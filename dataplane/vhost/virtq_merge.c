@@ -10,31 +10,9 @@
  * used index moves, and what lies in buffers that were not given back is
  * nobody's business.
  */
-#include "vhost/virtq_chain.h"
-#include "vhost/virtq_put.h"
-#include "vhost/virtq_split.h"
+#include "vhost/virtq_merge.h"
 
-/**
- * struct source - the bytes of a frame as they go out, in order
- * @piece: virtio-net header with addresses and tag; rest of the snapshot; then the frame's iov
- * @iov: current piece
- * @n: pieces left, the current one included
- * @more: pieces that follow when @n is used up
- * @n_more: how many
- * @off: bytes of the current piece that are out
- * @done: bytes that are out
- * @num_buffers: where the two bytes of that field went
- */
-struct source {
-    struct iovec piece[2];
-    const struct iovec *iov;
-    uint32_t n;
-    const struct iovec *more;
-    uint32_t n_more;
-    size_t off;
-    uint32_t done;
-    uint8_t *num_buffers[2];
-};
+#include "vhost/virtq_split.h"
 
 /* All known chains are used up: look at the guest's index again. True if there are more. */
 static bool more_avail(struct put *t)
@@ -91,16 +69,23 @@ static void stream(struct source *s, uint8_t *dst, uint64_t len)
     }
 }
 
-/* Fill one chain with what is left of the frame; *got becomes the bytes written. */
-static enum drop_reason fill_chain(struct put *t, struct source *s, uint32_t need, const struct desc *d,
-                                   uint32_t *got)
+void merge_begin(struct source *s, const struct virtq *vq, const struct frame *f)
+{
+    *s = (struct source){ .more = f->iov, .n_more = f->n_iov };
+    s->piece[0] = (struct iovec){ s->front, put_write_front(vq, f, s->front) };
+    s->piece[1] = (struct iovec){ f->hdr + 2 * ETH_ALEN, f->hdr_len - 2 * ETH_ALEN };
+    s->iov = s->piece;
+    s->n = 2;
+}
+
+enum drop_reason merge_fill(struct put *t, struct source *s, uint32_t need, const struct desc *d, uint16_t pos,
+                            struct chain *c, uint32_t *got)
 {
     const uint32_t start = s->done;
-    struct chain c;
-    enum drop_reason why = chain_first(&c, t->vq, t->map->mem, &t->hint, d);
+    enum drop_reason why = chain_first(c, t->vq, t->map->mem, &t->hint, d, pos);
 
-    for (; !why; why = chain_next(&c, t->map, &t->hint, &t->walked)) {
-        uint64_t addr = c.d.addr, left = c.d.len, span;
+    for (; !why; why = chain_next(c, t->map, &t->hint, &t->walked)) {
+        uint64_t addr = c->d.addr, left = c->d.len, span;
 
         for (; left && s->done < need; addr += span, left -= span) {
             uint8_t *const p = guest_mem_span(t->map->mem, &t->hint, addr, left, &span);
@@ -110,10 +95,21 @@ static enum drop_reason fill_chain(struct put *t, struct source *s, uint32_t nee
             stream(s, p, span);
         }
         *got = s->done - start;
-        if (s->done == need || !chain_has_next(&c))
+        if (s->done == need || !chain_has_next(c))
             return DROP_none;
     }
     return DROP_out_chain;
+}
+
+void merge_set_buffers(const struct source *s, unsigned chains)
+{
+    const uint8_t n[2] = { (uint8_t)chains, (uint8_t)(chains >> 8) };
+
+    /* Several chains only with the long header, so the field is out; the analyser cannot know. */
+    if (!s->num_buffers[0] || !s->num_buffers[1])
+        return;
+    guest_copy_const(s->num_buffers[0], &n[0], 1);
+    guest_copy_const(s->num_buffers[1], &n[1], 1);
 }
 
 /* Return chains to the guest empty: the last of them is malformed, and it is in the way of everything behind it. */
@@ -132,60 +128,44 @@ static enum drop_reason consume_bad(struct put *t, unsigned n)
     return DROP_out_chain;
 }
 
-/* No room: the chains stay where they are, and later frames that need no less are not tried in vain. */
-static enum drop_reason no_room(struct put *t, uint32_t room, enum drop_reason why)
-{
-    t->known = room;
-    t->why = why;
-    return why;
-}
-
 static enum drop_reason put_chains(struct put *t, const struct frame *f, uint32_t need)
 {
     const struct virtq *const vq = t->vq;
-    uint8_t front[FRONT_SIZE];
-    struct source s = { .more = f->iov, .n_more = f->n_iov };
+    struct source s;
     unsigned chains = 0;
 
     if (need > t->known)
         return t->why;
     if (t->walked > CHAIN_BURST)
         return DROP_ring_full;
-    s.piece[0] = (struct iovec){ front, put_write_front(vq, f, front) };
-    s.piece[1] = (struct iovec){ f->hdr + 2 * ETH_ALEN, f->hdr_len - 2 * ETH_ALEN };
-    s.iov = s.piece;
-    s.n = 2;
+    merge_begin(&s, vq, f);
     while (s.done < need) {
         struct desc d;
+        struct chain c;
         uint16_t head;
         uint32_t got = 0;
 
         if (chains && !vq->mergeable)
-            return no_room(t, s.done, DROP_ring_small);
+            return merge_no_room(t, s.done, DROP_ring_small);
         if (t->used + chains == t->avail && !more_avail(t))
-            return no_room(t, s.done, chains > vq->mask ? DROP_ring_small : DROP_ring_full);
+            return merge_no_room(t, s.done, chains > vq->mask ? DROP_ring_small : DROP_ring_full);
         if (!chain_at(t, t->used + chains, &head, &d))
             return DROP_broken;
         chains++;
         /* 5.1.6.4.1: the header is never split over buffers; and an empty chain is no buffer at all. */
-        if (fill_chain(t, &s, need, &d, &got) || got == 0 || s.done < vq->hdr_len ||
+        if (merge_fill(t, &s, need, &d, 0, &c, &got) || got == 0 || s.done < vq->hdr_len ||
             (t->walked > CHAIN_BURST && s.done < need))
             return consume_bad(t, chains);
         split_put_used(vq, t->map, (uint16_t)(vq->used_idx + t->used + chains - 1), head, got);
     }
-    /* Several chains only with the long header, so the field is out; the analyser cannot know. */
-    if (chains > 1 && s.num_buffers[0] && s.num_buffers[1]) {
-        const uint8_t n[2] = { (uint8_t)chains, (uint8_t)(chains >> 8) };
-
-        guest_copy_const(s.num_buffers[0], &n[0], 1);
-        guest_copy_const(s.num_buffers[1], &n[1], 1);
-    }
+    if (chains > 1)
+        merge_set_buffers(&s, chains);
     t->used += chains;
     t->known = UINT32_MAX;
     return DROP_none;
 }
 
-enum drop_reason put_frame(struct put *t, const struct frame *f)
+enum drop_reason split_put_frame(struct put *t, const struct frame *f)
 {
     if (t->used == t->avail && !more_avail(t))
         return DROP_ring_full;

@@ -25,7 +25,7 @@
  * struct slot - a chain that is next in turn, looked at in advance (worker's stack)
  * @dst: where its first descriptor's buffer starts
  * @room: bytes that follow @dst contiguously; 0: only put_chains() can tell
- * @head: its head
+ * @head: its head; packed: its buffer id
  * @d: its first descriptor, copied once
  */
 struct slot {
@@ -40,7 +40,7 @@ struct slot {
  * @vq: ring
  * @map: its map, for the whole burst
  * @hint: region that was hit last
- * @avail: chains known to be available from last_avail on
+ * @avail: chains known to be available from last_avail on; packed: no limit, since there is no count
  * @used: chains consumed
  * @first: position (from last_avail) of slot[0]
  * @slots: slots filled
@@ -93,14 +93,13 @@ static inline uint32_t put_write_front(const struct virtq *vq, const struct fram
     return (uint32_t)(p - out);
 }
 
-/**
- * put_frame() - the general path: a frame into as many chains of any shape as it takes
- * @t: burst
- * @f: a frame that the fast path left: no chains looked at, or not a matter of one descriptor
- *
- * Return: DROP_none, or why not; malformed chains are consumed then, good ones are not.
+/*
+ * The general path: a frame that the fast path left (no chains looked at, or not a matter of one descriptor) into
+ * as many chains of any shape as it takes.  Returns DROP_none, or why not; malformed chains are consumed then,
+ * good ones are not.
  */
-enum drop_reason put_frame(struct put *t, const struct frame *f);
+typedef enum drop_reason put_frame(struct put *t, const struct frame *f);
+put_frame split_put_frame, packed_put_frame;
 
 /* A burst begins; the layout's source says how many chains there are. */
 static inline void put_begin(struct put *t, struct virtq *vq, const struct virtq_map *map)
@@ -209,11 +208,13 @@ typedef unsigned put_run(struct put *t, struct frame *const *frames, unsigned n,
  * @n: how many
  * @look_ahead: fills t->slot with up to @want chains more; false when one breaks the port
  * @run: puts frames into slots, up to the first that does not fit one; returns frames done
+ * @general: puts a frame that @run left
  *
  * Return: frames delivered.
  */
 static inline __attribute__((always_inline)) unsigned put_burst(struct put *t, struct frame *const *frames, unsigned n,
-                                                                put_look_ahead *look_ahead, put_run *run)
+                                                                put_look_ahead *look_ahead, put_run *run,
+                                                                put_frame *general)
 {
     struct us_queue_counters *const count = t->vq->count;
     struct tally sum = { 0 };
@@ -229,7 +230,7 @@ static inline __attribute__((always_inline)) unsigned put_burst(struct put *t, s
         i += run(t, &frames[i], n - i, &sum);
         if (i == n)
             break;
-        why = put_frame(t, frames[i]);
+        why = general(t, frames[i]);
         if (why)
             count->drop[why]++;
         else

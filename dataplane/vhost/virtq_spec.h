@@ -1,9 +1,9 @@
 /*
  * SPDX-License-Identifier: Apache-2.0
  *
- * virtq_spec.h - the split virtqueue as it lies in guest memory (virtio 1.2,
- * 2.7) and the feature bits a vhost port looks at, under their names in the
- * specification.  All fields are little-endian: VERSION_1 demands it, and of
+ * virtq_spec.h - virtqueues as they lie in guest memory (virtio 1.2: split
+ * 2.7, packed 2.8) and the feature bits a vhost port looks at, under their
+ * names in the specification.  All fields are little-endian: VERSION_1 demands it, and of
  * the legacy guests ("guest endian") only little-endian ones are served.
  */
 #ifndef USWITCH_VIRTQ_SPEC_H
@@ -80,6 +80,32 @@ struct vring_used {
 #define VRING_AVAIL_BYTES(n) (sizeof(struct vring_avail) + sizeof(le16) * ((size_t)(n) + 1))
 #define VRING_USED_BYTES(n) (sizeof(struct vring_used) + sizeof(struct vring_used_elem) * (size_t)(n) + sizeof(le16))
 
+/*
+ * 2.8.13: packed ring.  Length, id and flags share an aligned word of 64 bits, which we load and store at
+ * once: what a descriptor says of itself is never torn.
+ */
+struct pvirtq_desc {
+    le64 addr;
+    le64 state;                     /* len: bits 0-31, id: bits 32-47, flags: bits 48-63 */
+};
+
+#define VIRTQ_DESC_F_AVAIL (1 << 7)
+#define VIRTQ_DESC_F_USED (1 << 15)
+
+/* 2.8.14: event suppression, one word: descriptor ring offset (bits 0-14), wrap counter (15), flags (16-17). */
+struct pvirtq_event_suppress {
+    le32 state;
+};
+
+#define RING_EVENT_FLAGS_ENABLE 0x0
+#define RING_EVENT_FLAGS_DISABLE 0x1
+#define RING_EVENT_FLAGS_DESC 0x2
+
+/* 2.8.10.1: the driver's area lies where a split ring has avail, the device's where it has used. */
+#define VIRTQ_EVENT_ALIGN 4
+
+_Static_assert(sizeof(struct pvirtq_desc) == 16, "2.8.13");
+_Static_assert(sizeof(struct pvirtq_event_suppress) == 4, "2.8.14");
 _Static_assert(sizeof(struct vring_desc) == 16, "2.7.5");
 _Static_assert(offsetof(struct vring_desc, next) == 14, "2.7.5");
 _Static_assert(sizeof(struct vring_avail) == 4, "2.7.6");

@@ -59,13 +59,14 @@ static inline unsigned take_frames(struct take *t, unsigned n, const struct sing
 
     while (__builtin_expect(i < n, 0)) {
         enum drop_reason why;
+        struct chain c;
 
         if (single[i].src || t->walked > CHAIN_BURST)
             break;
         /* The longest frame must still fit, since its length is known only after the walk. */
         if (t->bytes + US_FRAME_MAX > BURST_BYTES && b->n)
             break;
-        why = take_chain(t, &other[i]);
+        why = take_chain(t, &other[i], 0, &c);
         if (why == DROP_chain_loop && b->n_iov)
             break; /* perhaps only the pool was short: it is the first of the next burst */
         if (why) {

@@ -8,7 +8,7 @@
  * As on the other side, a burst goes in passes over heads and descriptors
  * that let the cache misses overlap.  A frame that fits the first, direct
  * descriptor of the next chain is written there; all others go through
- * put_frame().
+ * split_put_frame().
  */
 #include "vhost/virtq_put.h"
 #include "vhost/virtq_split.h"
@@ -96,7 +96,7 @@ unsigned split_tx_burst(struct virtq *vq, const struct virtq_map *map, struct fr
         vq->count->drop[DROP_broken] += n;
         return 0;
     }
-    delivered = put_burst(&t, frames, n, look_ahead, run);
+    delivered = put_burst(&t, frames, n, look_ahead, run, split_put_frame);
     vq->region = (uint16_t)(t.hint - map->mem->region);
     if (t.used) {
         vq->last_avail = (uint16_t)(vq->last_avail + t.used);

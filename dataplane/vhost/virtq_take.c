@@ -41,15 +41,14 @@ enum drop_reason take_vnet(const struct virtq *vq, struct frame *f, struct iovec
 }
 
 /* Collect the buffers of a chain as scatter entries; *total becomes the bytes in them. */
-static enum drop_reason gather(struct take *t, const struct desc *d, uint64_t *total)
+static enum drop_reason gather(struct take *t, const struct desc *d, uint16_t pos, struct chain *c, uint64_t *total)
 {
     const uint64_t most = (uint64_t)t->vq->hdr_len + US_FRAME_MAX;
     struct burst *const b = t->b;
-    struct chain c;
-    enum drop_reason why = chain_first(&c, t->vq, t->map->mem, &t->hint, d);
+    enum drop_reason why = chain_first(c, t->vq, t->map->mem, &t->hint, d, pos);
 
-    for (*total = 0; !why; why = chain_next(&c, t->map, &t->hint, &t->walked)) {
-        uint64_t addr = c.d.addr, left = c.d.len, span;
+    for (*total = 0; !why; why = chain_next(c, t->map, &t->hint, &t->walked)) {
+        uint64_t addr = c->d.addr, left = c->d.len, span;
 
         *total += left;
         if (*total > most)
@@ -64,7 +63,7 @@ static enum drop_reason gather(struct take *t, const struct desc *d, uint64_t *t
                 return DROP_chain_loop;
             b->iov[b->n_iov++] = (struct iovec){ p, span };
         }
-        if (!chain_has_next(&c))
+        if (!chain_has_next(c))
             return DROP_none;
     }
     return why;
@@ -87,7 +86,7 @@ static void pull(struct iovec **iov, uint8_t *dst, uint32_t len)
     }
 }
 
-enum drop_reason take_chain(struct take *t, const struct desc *d)
+enum drop_reason take_chain(struct take *t, const struct desc *d, uint16_t pos, struct chain *c)
 {
     struct burst *const b = t->b;
     const uint32_t first = b->n_iov, hdr_len = t->vq->hdr_len;
@@ -95,7 +94,7 @@ enum drop_reason take_chain(struct take *t, const struct desc *d)
     struct iovec *iov = &b->iov[first];
     uint8_t wire[VNET_WIRE_LEN_MRG] = { 0 };
     uint64_t total;
-    enum drop_reason why = gather(t, d, &total);
+    enum drop_reason why = gather(t, d, pos, c, &total);
 
     *f = (struct frame){ .hdr = b->snap[b->n] + HDR_ROOM };
     if (!why && total < hdr_len)

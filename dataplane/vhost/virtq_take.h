@@ -34,6 +34,8 @@ struct take {
     uint32_t walked;
 };
 
+struct chain; /* virtq_chain.h */
+
 /**
  * struct single - a frame that is one direct descriptor, translated
  * @src: virtio-net header and frame, at least SNAP_SHORT bytes readable behind the header; NULL: it is something
@@ -99,10 +101,12 @@ enum drop_reason take_vnet(const struct virtq *vq, struct frame *f, struct iovec
  * take_chain() - the general path: a chain of any shape becomes the next frame of the burst
  * @t: burst, with room for a frame
  * @d: the chain's head descriptor, copied
+ * @pos: packed: its position
+ * @c: the walk, as far as it went; who has a packed ring goes on to the chain's end
  *
  * Return: DROP_none, or why not; then the scatter entries it used are given back.
  */
-enum drop_reason take_chain(struct take *t, const struct desc *d);
+enum drop_reason take_chain(struct take *t, const struct desc *d, uint16_t pos, struct chain *c);
 
 /*
  * The fast path: frames in single descriptors, up to the first one that is not, or the end of the burst's

@@ -83,7 +83,8 @@ struct us_vhost_ring drv_ring_request(const struct driver *d, const struct drv_r
     const uint64_t uva = ring_gpa(r->index) + DRV_UVA;
 
     return (struct us_vhost_ring){
-        .ring = r->index, .size = r->size, .base = 0, .features = d->features, .desc_uva = uva,
+        .ring = r->index, .size = r->size,
+        .base = d->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED) ? 0x8000 : 0, .features = d->features, .desc_uva = uva,
         .avail_uva = uva + (512u << 10), .used_uva = uva + (640u << 10), .enabled = 1,
         .fds = US_RING_KICK | US_RING_CALL,
     };

@@ -84,7 +84,7 @@ TEST(bad_requests)
     request.base = 65537;
     CHECK_EQ(start(&request), -EINVAL);
     request = good;
-    request.features |= VIRTIO_BIT(VIRTIO_F_RING_PACKED);
+    request.features |= VIRTIO_BIT(VIRTIO_F_ACCESS_PLATFORM);
     CHECK_EQ(start(&request), -EINVAL);
     request = good;
     request.desc_uva += 8;

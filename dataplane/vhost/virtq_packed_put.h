@@ -1,0 +1,55 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * virtq_packed_put.h - what the two halves of the way into a packed receive
+ * ring share: chains that are filled and not handed back yet.  The ring's
+ * last_avail is the next chain to fill, its used_idx the next to hand back.
+ * Included by virtq_packed_tx.c and virtq_packed_merge.c only.
+ */
+#ifndef USWITCH_VIRTQ_PACKED_PUT_H
+#define USWITCH_VIRTQ_PACKED_PUT_H
+
+#include "vhost/virtq_packed.h"
+#include "vhost/virtq_put.h"
+
+/**
+ * struct packed_put - the burst being delivered (worker's stack)
+ * @t: what both layouts have, first
+ * @n: chains of one descriptor that are filled, from used_idx to last_avail
+ * @done: of them: bytes written and buffer id
+ */
+struct packed_put {
+    struct put t;
+    unsigned n;
+    struct {
+        uint32_t len;
+        uint16_t id;
+    } done[BURST_MAX];
+};
+
+/* Descriptors that can be looked at: the ring but for what is in flight. */
+static inline uint32_t packed_room(const struct virtq *vq)
+{
+    const uint32_t size = vq->mask + 1u;
+
+    return size - packed_distance(vq->used_idx, vq->last_avail, size);
+}
+
+/* Hand back what is filled. */
+static inline void packed_flush(struct packed_put *p)
+{
+    struct virtq *const vq = p->t.vq;
+    const struct virtq_map *const map = p->t.map;
+    const uint32_t size = vq->mask + 1u;
+    uint16_t pos = vq->used_idx;
+
+    if (p->n == 0)
+        return;
+    packed_begin(vq, pos, packed_add(pos, p->n, size), 1, 0);
+    for (unsigned i = 0; i < p->n; i++, pos = packed_add(pos, 1, size))
+        packed_put_used(map, pos, p->done[i].id, p->done[i].len);
+    vq->used_idx = pos;
+    p->n = 0;
+}
+
+#endif /* USWITCH_VIRTQ_PACKED_PUT_H */
