@@ -127,6 +127,10 @@ class StatePage:
         """
         return int(self._page.ring[ring].used_idx)
 
+    def burst(self, ring: int) -> int:
+        """Which positions of a packed ring were being handed back last (``virtq_packed.h``)."""
+        return int(self._page.ring[ring].burst)
+
     def ring(self, index: int, enabled: bool) -> RingLive:
         row = self._page.ring[index]
         queue = (getattr(self._page, "in") if index % 2 else self._page.out)[index // 2]

@@ -30,6 +30,7 @@ BITS = {
     "EVENT_IDX": 29,
     "PROTOCOL_FEATURES": 30,
     "VERSION_1": 32,
+    "RING_PACKED": 34,
     "IN_ORDER": 35,  # buffers are returned in the order they were taken, always (vhost/virtq.h)
     "RING_RESET": 40,  # §2.6.1; arrives as GET_VRING_BASE and a new set-up of one ring
     "GUEST_USO4": 54,
@@ -42,6 +43,7 @@ PROTOCOL_FEATURES = 1 << BITS["PROTOCOL_FEATURES"]
 MTU = 1 << BITS["MTU"]
 MQ = 1 << BITS["MQ"]
 RING_RESET = 1 << BITS["RING_RESET"]
+RING_PACKED = 1 << BITS["RING_PACKED"]
 
 PROTOCOL_BITS = {
     "MQ": 0,

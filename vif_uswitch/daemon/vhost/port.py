@@ -23,6 +23,7 @@ from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.fabric_port import FabricPort, Slots, Surroundings, close_entries
 from vif_uswitch.daemon.model import Link, Mode, PortConfig, PortLive
 from vif_uswitch.daemon.vhost import features as virtio
+from vif_uswitch.daemon.vhost import packed
 from vif_uswitch.daemon.vhost.actions import (
     Action,
     EnableRing,
@@ -264,6 +265,8 @@ class VhostPort(FabricPort):
         """
         assert self.session is not None
         record = self.session.rings[index].record
+        if self.session.packed:
+            return self._next_packed(index, record)
         region = region_of(self.session.memory, record.used_uva, 4)
         if region is not None:
             at = region.mmap_offset + record.used_uva - region.uva + 2  # virtio 1.2 §2.7.8
@@ -272,6 +275,32 @@ class VhostPort(FabricPort):
                 if len(claimed_idx) == 2:
                     return int.from_bytes(claimed_idx, "little")
         return self.page.next_avail(index)
+
+    def _next_packed(self, index: int, record: escrow.RingRecord) -> int:
+        """The same for a packed ring.  A frame of which the guest saw nothing goes back empty."""
+        assert self.session is not None
+        at_most = self.page.next_avail(index)
+        region = region_of(self.session.memory, record.desc_uva, packed.DESC_SIZE * record.size)
+        if region is None:
+            return at_most
+        ring = region.mmap_offset + record.desc_uva - region.uva + packed.STATE
+
+        def state(at: int) -> bytes:
+            return os.pread(region.fd, 8, ring + packed.DESC_SIZE * at).ljust(8, b"\0")
+
+        with suppress(OSError):
+            resumed = packed.resume(
+                self.page.burst(index), record.size,
+                lambda at: int.from_bytes(state(at)[6:], "little"),
+            )  # fmt: skip
+            if resumed is None:
+                return at_most
+            for position in resumed.empty:
+                at = position & packed.INDEX
+                used = packed.used_state(state(at), position)
+                os.pwrite(region.fd, used, ring + packed.DESC_SIZE * at)
+            return resumed.position
+        return at_most
 
     # ---- FabricPort ----
 

@@ -77,9 +77,8 @@ def region_of(regions: Iterable[MemRegion], uva: int, size: int) -> MemRegion | 
     return None
 
 
-def covers(regions: tuple[MemRegion, ...], r: RingRecord) -> bool:
-    """Whether all three parts of a ring lie in the table (virtio 1.2 §2.7)."""
-    parts = (
-        (r.desc_uva, 16 * r.size), (r.avail_uva, 6 + 2 * r.size), (r.used_uva, 6 + 8 * r.size)
-    )  # fmt: skip
+def covers(regions: tuple[MemRegion, ...], r: RingRecord, packed: bool) -> bool:
+    """Whether all three parts of a ring lie in the table (virtio 1.2 §2.7, §2.8.10.1)."""
+    avail, used = (4, 4) if packed else (6 + 2 * r.size, 6 + 8 * r.size)
+    parts = ((r.desc_uva, 16 * r.size), (r.avail_uva, avail), (r.used_uva, used))
     return all(region_of(regions, uva, size) is not None for uva, size in parts)

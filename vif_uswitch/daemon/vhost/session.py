@@ -85,6 +85,11 @@ class Session:
         return not self.record.features & virtio.PROTOCOL_FEATURES
 
     @property
+    def packed(self) -> bool:
+        """The layout of the rings (virtio 1.2, §2.7 split, §2.8 packed)."""
+        return bool(self.record.features & virtio.RING_PACKED)
+
+    @property
     def running(self) -> bool:
         """Whether frames can flow both ways: how many of its queues a guest uses is its choice."""
         up = {r.index % 2 for r in self.rings if r.record.active and self.enabled(r)}
@@ -247,17 +252,22 @@ class Session:
         if request == Request.GET_VRING_BASE:
             yield from self._stop(ring)
             yield from self._unkick(ring)
-            return msg.reply_vring(request, ring.index, ring.record.base)
+            base = ring.record.base
+            # A packed ring's position has two halves, avail and used; nothing is in flight now.
+            return msg.reply_vring(request, ring.index, base << 16 | base if self.packed else base)
         if request == Request.SET_VRING_ENABLE:
             yield from self._enable(ring, num)
         elif request == Request.SET_VRING_NUM:
-            if not 2 <= num <= RING_SIZE_MAX or num & (num - 1):
-                raise Refused(f"ring size {num} is not a power of two from 2 to {RING_SIZE_MAX}")
+            if not 2 <= num <= RING_SIZE_MAX or (num & (num - 1) and not self.packed):
+                raise Refused(
+                    f"ring size {num} is not a power of two (packed rings: any number) "
+                    f"from 2 to {RING_SIZE_MAX}"
+                )
             yield from self._change(ring, size=num)
         else:
-            if num > 0xFFFF:
+            if num > 0xFFFF and not self.packed:
                 raise Refused(f"ring base {num:#x}")
-            yield from self._change(ring, base=num)
+            yield from self._change(ring, base=num & 0xFFFF)
         return None
 
     def _set_addr(self, ring: Ring, addr: msg.VringAddr) -> Part:
@@ -320,7 +330,7 @@ class Session:
         """Starts a ring that has all it needs; Tolerable if it cannot run as it is."""
         if ring.record.active or not ring.ready or not self.memory:
             return
-        if not covers(self.memory, ring.record):
+        if not covers(self.memory, ring.record, self.packed):
             raise Tolerable(f"ring {ring.index} lies outside of guest memory")
         try:
             yield StartRing(self._setup(ring, ring.record.base, resume=False))
@@ -380,7 +390,7 @@ class Session:
         """Installs a table; running rings move over, those left outside of it stop first."""
         try:
             for ring in self.rings:
-                if ring.record.active and not covers(regions, ring.record):
+                if ring.record.active and not covers(regions, ring.record, self.packed):
                     yield from self._stop(ring)
             yield SetMemory(regions)
         except BaseException:
