@@ -101,6 +101,8 @@ static __attribute__((noinline)) enum drop_reason put_chains(struct packed_put *
     uint16_t pos = vq->last_avail;
 
     filled.n = 0;
+    filled.step = 0;
+    filled.end = pos;
     merge_begin(&s, vq, f);
     for (; s.done < need; pos = filled.end) {
         struct desc d;

@@ -24,7 +24,7 @@ from .vms import Vm, Vms
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
 CSUM, GUEST_CSUM, MTU, GUEST_TSO4, HOST_TSO4 = 0, 1, 3, 7, 11
-MRG_RXBUF, INDIRECT, EVENT_IDX, VERSION_1 = 15, 28, 29, 32
+MRG_RXBUF, INDIRECT, EVENT_IDX, VERSION_1, PACKED = 15, 28, 29, 32, 34
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,11 @@ VARIANTS = {
     "legacy, header of ten bytes": (
         ("disable-modern=on", "disable-legacy=off", "mrg_rxbuf=off"),
         set(), {MRG_RXBUF, VERSION_1},
+    ),
+    "packed rings": (("packed=on",), {PACKED}, set()),
+    "packed rings, plain": (
+        ("packed=on", "mrg_rxbuf=off", "event_idx=off", "indirect_desc=off"),
+        {PACKED}, {MRG_RXBUF, EVENT_IDX, INDIRECT},
     ),
     "long rings": (("rx_queue_size=1024", "tx_queue_size=1024"), {MRG_RXBUF}, set()),
 }  # fmt: skip

@@ -22,16 +22,20 @@ from testbed.daemons import Switch
 from .conftest import Guest, Lab, Stream
 from .frontend import PeerClosed, Req
 from .frontend import messages as m
-from .frontend.peer import RX, TX
+from .frontend.peer import POLITE, RX, TX
 
 BROADCAST = b"\xff" * 6
 KILLS = True
 
 
-@pytest.fixture
-def pair(switch: Switch) -> Iterator[tuple[Lab, Guest, Guest]]:
+@pytest.fixture(params=["split", "packed"])
+def pair(switch: Switch, request: pytest.FixtureRequest) -> Iterator[tuple[Lab, Guest, Guest]]:
     lab = Lab(switch)
-    a, b = lab.guest("pair"), lab.guest("pair", mode="server")
+    wanted = POLITE & ~m.F_EVENT_IDX | (m.F_RING_PACKED if request.param == "packed" else 0)
+    # A packed ring may have any size, and one that is odd wraps everywhere.
+    size = 251 if request.param == "packed" else 256
+    a = lab.guest("pair", wanted=wanted, ring_size=size)
+    b = lab.guest("pair", mode="server", wanted=wanted, ring_size=size)
     b.send(BROADCAST, [b"hello"])
     assert len(a.front.recv_frames(1)) == 1
     yield lab, a, b

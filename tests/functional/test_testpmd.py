@@ -36,6 +36,7 @@ from .conftest import Lab, mac
 TOTAL = 10_000_000
 MACS = (mac(0xD00), mac(0xD01))
 F_MRG_RXBUF, F_INDIRECT, F_IN_ORDER, F_VERSION_1 = (1 << bit for bit in (15, 28, 35, 32))
+F_RING_PACKED = 1 << 34
 PATIENCE = 60.0
 BURST = 32
 
@@ -76,6 +77,21 @@ CASES = [
     Case("listening", ("in_order=0",), "mergeable buffer Rx path", listen=True),
     Case("listening-plain", ("mrg_rxbuf=0", "in_order=0"), listen=True, mergeable=False),
     Case("indirect-chains", ("in_order=0",), "mergeable buffer Rx path", mbuf=512, frames=32),
+    Case("packed", ("packed_vq=1", "in_order=0"), "packed ring mergeable buffer Rx path"),
+    Case("packed-inorder", ("packed_vq=1",), "packed ring mergeable buffer Rx path"),
+    Case(
+        "packed-plain",
+        ("packed_vq=1", "mrg_rxbuf=0", "in_order=0"),
+        "packed ring standard Rx path",
+        mergeable=False,
+    ),
+    Case(
+        "packed-chains",
+        ("packed_vq=1", "in_order=0"),
+        "packed ring mergeable buffer Rx path",
+        mbuf=512,
+        frames=32,
+    ),
     Case("direct-chains", ("in_order=0",), "mergeable buffer Rx path", mbuf=320, frames=16),
 ]
 SHARE = -(-TOTAL // len(CASES))  # frames of each case
@@ -295,9 +311,11 @@ def check_features(case: Case, lab: Lab, name: str, log: str) -> None:
     bits = int(lab.show(name)["virtio_features"], 16)
     assert bits & F_VERSION_1 and bits & F_INDIRECT
     assert bool(bits & F_MRG_RXBUF) == case.mergeable
+    assert bool(bits & F_RING_PACKED) == ("packed_vq=1" in case.options)
     if "in_order=0" in case.options:
         assert not bits & F_IN_ORDER
-    assert log.count("using inorder Rx path") == (2 if bits & F_IN_ORDER else 0)
+    in_order_path = bits & F_IN_ORDER and not bits & F_RING_PACKED  # packed has one path for both
+    assert log.count("using inorder Rx path") == (2 if in_order_path else 0)
     assert not case.path or log.count(f"using {case.path}") == 2
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from . import messages as m
 from .memory import GuestRam
-from .virtq import DriverRing
+from .virtq import DriverRing, PackedRing
 
 POLITE = (
     m.F_VERSION_1
@@ -55,7 +55,8 @@ class Frontend:
     ) -> None:
         self.path, self.wanted = path, wanted if pairs == 1 else wanted | m.F_MQ
         self.ram = ram or GuestRam()
-        self.rings = [DriverRing(self.ram, ring_size) for _ in range(2 * pairs)]
+        self.layout: type[DriverRing] = PackedRing if wanted & m.F_RING_PACKED else DriverRing
+        self.rings = [self.layout(self.ram, ring_size) for _ in range(2 * pairs)]
         self.features = 0
         self.protocol_features = 0
         self.rx_of: dict[int, dict[int, tuple[int, int]]] = {i: {} for i in self.rx_rings}
@@ -225,7 +226,7 @@ class Frontend:
         self.negotiate()
         self.set_mem_table()
         for index in range(len(self.rings)):
-            self.setup_ring(index)
+            self.setup_ring(index, self.layout.start)
         if self.features & m.F_PROTOCOL_FEATURES:
             self.enable()
         if self.protocol_features & m.PF_STATUS:
@@ -236,9 +237,12 @@ class Frontend:
         return self
 
     def stop_ring(self, index: int) -> int:
-        """GET_VRING_BASE: stop a ring; returns the next avail index."""
+        """GET_VRING_BASE: stop a ring; returns the next avail index, or position."""
         data = self.ask(m.Req.GET_VRING_BASE, m.pack_state(index, 0))
         base: int = struct.unpack("<II", data)[1]
+        if self.layout is PackedRing:
+            assert base >> 16 == base & 0xFFFF, "nothing is in flight"
+            base &= 0xFFFF
         return base
 
     def reset(self) -> None:
@@ -247,7 +251,7 @@ class Frontend:
             ring.close()
         sizes = [ring.size for ring in self.rings]
         self.ram.clear()
-        self.rings = [DriverRing(self.ram, size) for size in sizes]
+        self.rings = [self.layout(self.ram, size) for size in sizes]
         for buffers in self.rx_of.values():
             buffers.clear()
         self._tx_used.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver's side of a split virtqueue (virtio 1.2, 2.7), in a test's guest RAM.
+"""The driver's side of a virtqueue, split or packed (virtio 1.2, 2.7, 2.8), in a test's guest RAM.
 
 Chains are given as lists of ``(gpa, length, device_writes)``; every field can be
 written raw to misbehave.  Notifications: ``kick`` writes the kick eventfd,
@@ -17,6 +17,7 @@ import time
 from .memory import GuestRam
 
 NEXT, WRITE, INDIRECT = 1, 2, 4
+AVAIL, USED = 1 << 7, 1 << 15
 DESC = struct.Struct("<QIHH")
 _U16 = struct.Struct("<H")
 _USED = struct.Struct("<II")
@@ -29,6 +30,8 @@ def make_eventfd() -> int:
 
 class DriverRing:
     """One virtqueue with its memory, indexes and eventfds."""
+
+    start = 0  # avail index of a new ring
 
     def __init__(self, ram: GuestRam, size: int = 256) -> None:
         self.ram, self.size = ram, size
@@ -130,3 +133,86 @@ class DriverRing:
             if select.select([self.call_fd], [], [], min(left, 0.01))[0]:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self.call_fd)
+
+
+class PackedRing(DriverRing):
+    """The same for a packed ring: ``avail_idx`` and ``last_used`` are positions.
+
+    A position has the wrap counter in bit 15.
+    Its areas are those of a split ring; the events' areas need less.
+    """
+
+    start = 0x8000
+
+    def __init__(self, ram: GuestRam, size: int = 256) -> None:
+        super().__init__(ram, size)
+        self.avail = ram.alloc(4, 4)
+        self.avail_idx = self.last_used = self.start
+        self._heads: list[tuple[int, bytes]] = []  # flags to be stored by publish()
+        self._lengths: dict[int, int] = {}  # descriptors of each chain
+
+    def _after(self, position: int, n: int = 1) -> int:
+        index = (position & 0x7FFF) + n
+        wrap = position & 0x8000
+        return wrap | index if index < self.size else (wrap ^ 0x8000) | (index - self.size)
+
+    def _put(self, parts: list[tuple[int, int, int]]) -> int:
+        """Descriptors in a row, the first one's flags left to publish()."""
+        ident = self.free.pop(0)
+        for i, (gpa, length, kind) in enumerate(parts):
+            flags = kind | (AVAIL if self.avail_idx & 0x8000 else USED)
+            at = self.desc + 16 * (self.avail_idx & 0x7FFF)
+            entry = DESC.pack(gpa, length, ident, flags)
+            self.ram.write(at, entry[:14])
+            if i == 0:
+                self._heads.append((at + 14, entry[14:]))
+            else:
+                self.ram.write(at + 14, entry[14:])
+            self.avail_idx = self._after(self.avail_idx)
+        self._lengths[ident] = len(parts)
+        return ident
+
+    def _room(self) -> int:
+        return self.size - sum(self._lengths.values())
+
+    def publish(self, index: int | None = None) -> None:
+        for at, flags in reversed(self._heads):
+            self.ram.write(at, flags)
+        self._heads.clear()
+
+    def used_idx(self) -> int:
+        """Where the device goes on, if everything that it handed back was taken."""
+        return self.last_used
+
+    def set_no_interrupt(self, on: bool) -> None:
+        self.ram.write(self.avail + 2, _U16.pack(1 if on else 0))
+
+    def add(self, parts: list[tuple[int, int, bool]]) -> int:
+        if len(parts) > self._room():
+            raise BufferError("no free descriptors")
+        last = len(parts) - 1
+        return self._put(
+            [
+                (gpa, length, (WRITE if writes else 0) | (0 if i == last else NEXT))
+                for i, (gpa, length, writes) in enumerate(parts)
+            ]
+        )
+
+    def add_indirect(self, parts: list[tuple[int, int, bool]], table: int) -> int:
+        for i, (gpa, length, writes) in enumerate(parts):
+            entry = DESC.pack(gpa, length, 0, WRITE if writes else 0)
+            self.ram.write(table + 16 * i, entry)
+        return self._put([(table, 16 * len(parts), INDIRECT)])
+
+    def take_used(self) -> list[tuple[int, int]]:
+        out = []
+        while True:
+            entry = self.ram.read(self.desc + 16 * (self.last_used & 0x7FFF), 16)
+            _, written, ident, flags = DESC.unpack(entry)
+            want = AVAIL | USED if self.last_used & 0x8000 else 0
+            # A device that hands back what it does not have is stopped by the lengths.
+            if (flags & (AVAIL | USED)) != want or ident not in self._lengths:
+                return out
+            self.last_used = self._after(self.last_used, self._lengths.pop(ident))
+            self.free.append(ident)
+            out.append((ident, written))
