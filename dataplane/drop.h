@@ -52,7 +52,8 @@
     X(memory_gone, "guest memory was truncated or became unreadable")          \
     X(call_stuck, "the call file descriptor blocks")                           \
     X(device_gone, "the kernel device is gone")                                \
-    X(ring_chain, "a chain of a packed ring is longer than the ring, or only a part of it is available")
+    X(ring_chain, "a chain of a packed ring is longer than the ring, or only a part of it is available") \
+    X(log_gone, "the log of dirty pages was truncated or became unreadable")
 
 #define DROP_ENUM(name, side, text) DROP_##name,
 enum drop_reason { DROP_REASONS(DROP_ENUM) DROP_COUNT };

@@ -104,6 +104,22 @@ static int do_vhost_mem(struct link_calls *calls, const struct link_in *in, stru
     return in->n_fds == mem->n ? uswitch_vhost_mem(calls->us, mem, in->fds) : -EBADMSG;
 }
 
+static int do_vhost_log(struct link_calls *calls, const struct link_in *in, struct link_out *out)
+{
+    const struct us_vhost_log *log = (const void *)in->payload;
+
+    (void)out;
+    if (in->n_fds != (log->on ? 1 : 0))
+        return -EBADMSG;
+    return uswitch_vhost_log(calls->us, log, log->on ? in->fds[0] : -1);
+}
+
+static int do_port_announce(struct link_calls *calls, const struct link_in *in, struct link_out *out)
+{
+    (void)out;
+    return uswitch_port_announce(calls->us, (const void *)in->payload);
+}
+
 static int do_ring_start(struct link_calls *calls, const struct link_in *in, struct link_out *out)
 {
     const struct us_vhost_ring *ring = (const void *)in->payload;
@@ -256,6 +272,8 @@ static const struct request {
       0, US_LINK_FDS_MAX, false, do_escrow_put },
     { US_LINK_ESCROW_GET, FIXED(struct us_link_cursor), 0, 0, true, do_escrow_get },
     { US_LINK_ESCROW_DROP, FIXED(struct us_link_escrow), 0, 0, false, do_escrow_drop },
+    { US_LINK_VHOST_LOG, FIXED(struct us_vhost_log), 0, 1, false, do_vhost_log },
+    { US_LINK_PORT_ANNOUNCE, FIXED(struct us_port_announce), 0, 0, false, do_port_announce },
     { US_LINK_PING, 0, 0, 0, 0, true, do_ping },
     { US_LINK_SHUTDOWN, 0, 0, 0, 0, true, do_shutdown },
 #undef FIXED

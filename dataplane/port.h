@@ -35,6 +35,9 @@ struct worker;                  /* worker.h */
 /* Instead of an fd: frames arrive without notice (ring without kick fd); a sleeping worker looks every ms. */
 #define RXQ_POLLED -2
 
+/* Addresses that can wait to be announced at a port; QEMU names one a virtio device. */
+#define ANNOUNCE_BOX 4
+
 /**
  * struct rxq - one incoming queue of a port, as its worker sees it
  * @port: the port (immutable)
@@ -120,6 +123,7 @@ struct port {
     uint8_t gap[64];
     struct flood_bucket flood;
     struct limit limit;         /* what it may send */
+    _Atomic uint64_t announce[ANNOUNCE_BOX]; /* addresses to announce, see announce.c */
     _Atomic uint32_t fdb_count; /* addresses learned from this port (writer: fdb.c) */
 };
 

@@ -11,7 +11,9 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 
+#include "announce.h"
 #include "base/rcu.h"
 #include "flood.h"
 #include "state_page.h"
@@ -173,6 +175,27 @@ int uswitch_port_limits(struct uswitch *us, const struct us_port_limits *limits)
     return 0;
 }
 
+int uswitch_port_announce(struct uswitch *us, const struct us_port_announce *announce)
+{
+    static const uint8_t nobody[ETH_ALEN];
+    struct port *p = uswitch_port(us, announce->port_id);
+    int rc;
+
+    if (!p)
+        return -ENOENT;
+    if (announce->spare || (announce->mac[0] & 1) || memcmp(announce->mac, nobody, ETH_ALEN) == 0)
+        return -EINVAL;
+    for (uint32_t i = 0; i < p->n_queues; i++) {
+        if (!p->rxq[i].worker)
+            continue;
+        rc = announce_post(p, announce->mac);
+        if (rc == 0)
+            worker_look(p->rxq[i].worker);
+        return rc;
+    }
+    return -EAGAIN;
+}
+
 /* ---- vhost ports ---- */
 
 /* The vhost port of an id; -ENOENT, or -EOPNOTSUPP if it is of another kind. */
@@ -221,6 +244,23 @@ int uswitch_vhost_mem(struct uswitch *us, const struct us_vhost_mem *mem, const 
     if (mem->n > 0 && !fds)
         return -EINVAL;
     return vhost_port_set_mem(p, mem, fds);
+}
+
+int uswitch_vhost_log(struct uswitch *us, const struct us_vhost_log *log, int fd)
+{
+    static const struct us_vhost_log none;
+    struct us_vhost_log rest = *log;
+    struct port *p;
+    const int rc = vhost_port(us, log->port_id, &p);
+
+    if (rc < 0)
+        return rc;
+    rest.port_id = 0;
+    if (log->on > 1 || log->used >> US_RINGS_MAX || (fd >= 0) != (log->on == 1))
+        return -EINVAL;
+    if (!log->on && memcmp(&rest, &none, sizeof(rest)) != 0)
+        return -EINVAL;
+    return vhost_port_set_log(p, log, fd);
 }
 
 static int check_ring(const struct us_vhost_ring *ring)

@@ -45,6 +45,9 @@ AT(us_queue_counters, cycles, 64);
 SIZE(us_mem_region, 32);
 SIZE(us_vhost_mem, 8 + 64 * 32);
 AT(us_vhost_mem, region, 8);
+SIZE(us_vhost_log, 32 + 16 * 8);
+AT(us_vhost_log, used_gpa, 32);
+SIZE(us_port_announce, 12);
 SIZE(us_vhost_ring, 64);
 AT(us_vhost_ring, features, 16);
 AT(us_vhost_ring, enabled, 48);
@@ -73,6 +76,7 @@ ROWS(us_config, cpu, US_WORKERS_MAX);
 ROWS(us_port_tags, row, US_TAG_ROWS_MAX);
 ROWS(us_port_macs, mac, US_MACS_MAX);
 ROWS(us_vhost_mem, region, US_REGIONS_MAX);
+ROWS(us_vhost_log, used_gpa, US_RINGS_MAX);
 
 static_assert(US_RINGS_MAX == 2 * US_QUEUES_MAX, "a queue pair is two rings");
 static_assert(sizeof(struct us_state_page) <= US_STATE_PAGE_SIZE, "the state page fits");
@@ -94,6 +98,7 @@ static const uint64_t layout[] = {
     sizeof(struct us_port_tags), sizeof(struct us_port_macs), sizeof(struct us_port_limits),
     sizeof(struct us_mem_region), sizeof(struct us_vhost_mem), sizeof(struct us_vhost_ring),
     sizeof(struct us_vhost_ring_ref), sizeof(struct us_fdb_entry), sizeof(struct us_event),
+    sizeof(struct us_vhost_log), sizeof(struct us_port_announce),
     sizeof(struct us_link_head), sizeof(struct us_link_hello), sizeof(struct us_link_cursor),
     sizeof(struct us_link_fdb_flush), sizeof(struct us_link_escrow),
     offsetof(struct us_state_page, ring), offsetof(struct us_state_page, in),

@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "announce.h"
 #include "base/rcu.h"
 #include "base/spin.h"
 #include "worker_priv.h"
@@ -130,7 +131,8 @@ static unsigned serve_queue(struct worker *w, struct queue_turn *t, struct rxq *
  * Queues that are new, or started anew, may still ask their peers for kicks that an awake worker does not need.
  * Places in the list may have changed, and limits: what is remembered of them begins anew.
  */
-static void adopt_changes(struct worker *w, const struct queue_list *list, uint32_t changes)
+static void adopt_changes(struct worker *w, const struct queue_list *list, uint32_t changes,
+                          uint64_t now_ns)
 {
     w->seen_changes = changes;
     stat_set(&w->stats->queues, list->n);
@@ -141,6 +143,8 @@ static void adopt_changes(struct worker *w, const struct queue_list *list, uint3
         (void)has_dropped(&w->turn[i], list->q[i]);     /* what was given back until now was somebody else's */
     }
     disarm_all(list);
+    for (uint32_t i = 0; i < list->n; i++)
+        announce_send(w->core, w->scratch, list->q[i], w->burst, now_ns);
 }
 
 static unsigned serve_all(struct worker *w, const struct queue_list *list, uint64_t now_ns)
@@ -165,7 +169,7 @@ static unsigned worker_pass(struct worker *w, uint64_t now_ns)
     unsigned frames;
 
     if (__builtin_expect(changes != w->seen_changes, 0))
-        adopt_changes(w, list, changes);
+        adopt_changes(w, list, changes, now_ns);
     frames = serve_all(w, list, now_ns);
     if (__builtin_expect(frames == 0 && w->fair.waiting, 0))
         frames = serve_all(w, list, now_ns);

@@ -106,6 +106,9 @@ unsigned worker_queue_count(const struct worker *w);
  */
 int worker_watch(struct worker *w, struct rxq *q, int fd);
 
+/* Control: in its next turn, which begins at once, the worker looks at what was posted at its ports (announce.h). */
+void worker_look(struct worker *w);
+
 /* Any thread: make a sleeping worker look at its queues now. */
 void worker_wake(struct worker *w);
 

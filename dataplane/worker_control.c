@@ -176,6 +176,11 @@ static void announce(struct worker *w)
     worker_wake(w);
 }
 
+void worker_look(struct worker *w)
+{
+    announce(w);
+}
+
 static void publish(struct worker *w, struct queue_list *next)
 {
     atomic_store_explicit(&w->queues, next, memory_order_release);

@@ -234,6 +234,26 @@ struct us_vhost_ring {
     uint32_t spare;
 };
 
+/*
+ * Replaces what the port records of its writes to guest memory, running rings included; one fd beside it if
+ * .on.  Bit gpa / 4096 of the file's bytes from .offset on stands for a page of guest memory.
+ */
+struct us_vhost_log {
+    uint32_t port_id;
+    uint32_t on;                /* 0: record nothing, all else is 0 */
+    uint64_t size;              /* bytes of the log, > 0 */
+    uint64_t offset;            /* where it begins in the fd */
+    uint64_t used;              /* bit i: writes to the used ring of ring i are recorded, too */
+    uint64_t used_gpa[16];      /* as if that used ring began there */
+};
+
+/* The port's peer says that this address is behind the port now. */
+struct us_port_announce {
+    uint32_t port_id;
+    uint8_t mac[6];             /* of one station */
+    uint16_t spare;
+};
+
 /* Go on behind what the guest has seen as used, which is found out from its memory and the state page. */
 #define US_BASE_FROM_USED 0x10000
 #define US_RING_KICK 1
@@ -285,6 +305,8 @@ struct us_event {
 #define US_LINK_ESCROW_DROP 16  /* us_link_escrow: one slot, or all of the port's with US_SLOT_ALL */
 #define US_LINK_PING 17
 #define US_LINK_SHUTDOWN 18     /* orderly end of the process */
+#define US_LINK_VHOST_LOG 19    /* us_vhost_log; one fd or none, as in .on */
+#define US_LINK_PORT_ANNOUNCE 20 /* us_port_announce */
 #define US_LINK_REPLY 100
 #define US_LINK_EVENT 101       /* us_event */
 
@@ -341,6 +363,11 @@ int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int stat
 int uswitch_port_del(struct uswitch *us, uint32_t port_id);
 int uswitch_port_tags(struct uswitch *us, const struct us_port_tags *tags);
 int uswitch_port_macs(struct uswitch *us, const struct us_port_macs *macs);
+/*
+ * Has the port's worker send a RARP request for the address into the port's untagged segment, as if the peer had
+ * sent it.  -EAGAIN: none of the port's queues is served, or too many announcements wait.
+ */
+int uswitch_port_announce(struct uswitch *us, const struct us_port_announce *announce);
 int uswitch_port_limits(struct uswitch *us, const struct us_port_limits *limits);
 
 /*
@@ -357,6 +384,8 @@ int uswitch_balance(struct uswitch *us);
 int uswitch_balance_fd(const struct uswitch *us);
 
 int uswitch_vhost_mem(struct uswitch *us, const struct us_vhost_mem *mem, const int *fds);
+/* When it returns, every write from now on is recorded (or none any more). */
+int uswitch_vhost_log(struct uswitch *us, const struct us_vhost_log *log, int fd);
 int uswitch_ring_start(struct uswitch *us, const struct us_vhost_ring *ring, int kick_fd, int call_fd);
 /* Returns the next avail index (0 .. 65535) or -errno; when it returns, no worker touches the ring. */
 int uswitch_ring_stop(struct uswitch *us, uint32_t port_id, uint32_t ring);

@@ -52,6 +52,17 @@ void *guest_mem_uva(const struct guest_mem *mem, uint64_t uva, uint64_t len)
     return NULL;
 }
 
+uint64_t guest_mem_gpa(const struct guest_mem *mem, uint64_t uva)
+{
+    for (uint32_t i = 0; i < mem->n; i++) {
+        const struct guest_region *r = &mem->region[i];
+
+        if (uva - r->uva < r->size)
+            return r->gpa + (uva - r->uva);
+    }
+    return UINT64_MAX;
+}
+
 bool guest_mem_covers(const struct guest_mem *mem, uint64_t gpa, uint64_t len)
 {
     const struct guest_region *hint = &mem->region[0];
@@ -114,7 +125,7 @@ static int check_layout(const struct us_mem_region *region, uint32_t n)
 }
 
 /* The file behind a region; *page becomes the granularity in which it can be mapped. */
-static int check_file(const struct us_mem_region *r, int fd, uint64_t *page)
+static int check_file(int fd, uint64_t offset, uint64_t size, uint64_t *page)
 {
     const int flags = fcntl(fd, F_GETFL);
     struct stat st;
@@ -140,9 +151,41 @@ static int check_file(const struct us_mem_region *r, int fd, uint64_t *page)
         *page = (uint64_t)sysconf(_SC_PAGESIZE);
     else
         return -EMEDIUMTYPE;
-    if (st.st_size < 0 || r->mmap_offset + r->size > (uint64_t)st.st_size)
+    if (st.st_size < 0 || overflows(offset, size) || offset + size > (uint64_t)st.st_size)
         return -EFBIG;
     return 0;
+}
+
+int guest_map_file(int fd, uint64_t offset, uint64_t size, guard_hook *lost, void *arg, struct guest_mapping *out)
+{
+    uint64_t page = 0, lead, len;
+    void *map;
+    int rc = check_file(fd, offset, size, &page);
+
+    if (rc)
+        return rc;
+    lead = offset & (page - 1);
+    len = (lead + size + page - 1) & ~(page - 1);
+    if (len < size || len > PTRDIFF_MAX)
+        return -EINVAL;
+    map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)(offset - lead));
+    if (map == MAP_FAILED)
+        return -errno;
+    rc = guard_add(map, len, lost, arg);
+    if (rc) {
+        munmap(map, len);
+        return rc;
+    }
+    /* A core dump must not hold guests' memory; refusal would not be a reason to fail. */
+    (void)madvise(map, len, MADV_DONTDUMP);
+    *out = (struct guest_mapping){ map, len, (uint8_t *)map + lead };
+    return 0;
+}
+
+void guest_unmap_file(const struct guest_mapping *mapping)
+{
+    guard_del(mapping->map);
+    munmap(mapping->map, mapping->len);
 }
 
 static void on_loss(void *arg, const void *addr)
@@ -151,32 +194,6 @@ static void on_loss(void *arg, const void *addr)
 
     atomic_store_explicit(&r->mem->lost, true, memory_order_relaxed);
     r->mem->gone(r->mem->owner, r->gpa + (uint64_t)((const uint8_t *)addr - r->host));
-}
-
-/* Map a checked region and guard the mapping. */
-static int map_region(struct guest_region *r, uint64_t offset, int fd, uint64_t page)
-{
-    const uint64_t lead = offset & (page - 1);
-    const uint64_t len = (lead + r->size + page - 1) & ~(page - 1);
-    void *map;
-    int rc;
-
-    if (len < r->size || len > PTRDIFF_MAX)
-        return -EINVAL;
-    map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)(offset - lead));
-    if (map == MAP_FAILED)
-        return -errno;
-    rc = guard_add(map, len, on_loss, r);
-    if (rc) {
-        munmap(map, len);
-        return rc;
-    }
-    /* A core dump must not hold guests' memory; refusal would not be a reason to fail. */
-    (void)madvise(map, len, MADV_DONTDUMP);
-    r->map = map;
-    r->map_len = len;
-    r->host = (uint8_t *)map + lead;
-    return 0;
 }
 
 /* Insertion sort by gpa of indexes into region[]: n <= 64, and rarely more than 2. */
@@ -209,17 +226,18 @@ int guest_mem_create(const struct us_mem_region *region, uint32_t n, const int *
     for (uint32_t i = 0; i < n; i++) {
         const struct us_mem_region *const from = &region[order[i]];
         struct guest_region *const r = &mem->region[i];
-        uint64_t page = 0;
+        struct guest_mapping mapping;
 
         r->gpa = from->gpa;
         r->size = from->size;
         r->uva = from->uva;
         r->mem = mem;
-        rc = check_file(from, fds[order[i]], &page);
-        if (!rc)
-            rc = map_region(r, from->mmap_offset, fds[order[i]], page);
+        rc = guest_map_file(fds[order[i]], from->mmap_offset, from->size, on_loss, r, &mapping);
         if (rc)
             goto fail;
+        r->map = mapping.map;
+        r->map_len = mapping.len;
+        r->host = mapping.start;
         mem->n = i + 1;
     }
     *out = mem;
@@ -235,8 +253,9 @@ void guest_mem_destroy(struct guest_mem *mem)
     if (!mem)
         return;
     for (uint32_t i = 0; i < mem->n; i++) {
-        guard_del(mem->region[i].map);
-        munmap(mem->region[i].map, mem->region[i].map_len);
+        const struct guest_region *const r = &mem->region[i];
+
+        guest_unmap_file(&(struct guest_mapping){ r->map, r->map_len, r->host });
     }
     free(mem);
 }

@@ -15,10 +15,39 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/guard.h"
 #include "base/guest.h"
 #include "include/uswitch.h"
 
 struct guest_mem;
+
+/**
+ * struct guest_mapping - part of a file of the front-end's, mapped and guarded
+ * @map: the mapping; begins at or before @start, on a page of the file's size
+ * @len: its length
+ * @start: where the part begins
+ */
+struct guest_mapping {
+    void *map;
+    size_t len;
+    uint8_t *start;
+};
+
+/**
+ * guest_map_file() - check a file that a front-end handed over, map a part of it, guard the mapping
+ * @fd: borrowed, not kept
+ * @offset: where the part begins
+ * @size: bytes, > 0
+ * @lost: called when the memory is lost later (base/guard.h)
+ * @arg: for @lost
+ * @out: the mapping
+ *
+ * Control thread.  Return: as guest_mem_create().
+ */
+int guest_map_file(int fd, uint64_t offset, uint64_t size, guard_hook *lost, void *arg, struct guest_mapping *out);
+
+/* Control thread, when no other thread can touch it. */
+void guest_unmap_file(const struct guest_mapping *mapping);
 
 /**
  * struct guest_region - one region (immutable)
@@ -90,6 +119,9 @@ const struct guest_region *guest_mem_find(const struct guest_mem *mem, uint64_t 
  * Return: pointer to @len bytes inside one region, or NULL.
  */
 void *guest_mem_uva(const struct guest_mem *mem, uint64_t uva, uint64_t len);
+
+/* An address of the front-end as the guest sees it; UINT64_MAX if it lies in no region. Control thread. */
+uint64_t guest_mem_gpa(const struct guest_mem *mem, uint64_t uva);
 
 /**
  * guest_mem_span() - translate the start of a guest-physical range

@@ -26,12 +26,14 @@
  * @port: generic part, first
  * @rx_up: bit i: the guest's receive ring 2 * i runs and is enabled (writer: control, readers: workers)
  * @mem: memory table (control, owned), NULL: none
+ * @log: log of dirty pages (control, owned), NULL: none
  * @ring: the virtqueues
  */
 struct vhost_port {
     struct port port;
     _Atomic uint32_t rx_up;
     struct guest_mem *mem;
+    struct dirty_log *log;
     struct virtq ring[US_RINGS_MAX];
 };
 
@@ -134,6 +136,7 @@ static void vhost_destroy(struct port *p)
         virtq_fini(&vp->ring[i]);
     }
     guest_mem_destroy(vp->mem);
+    dirty_log_destroy(vp->log);
     port_fini(p);
     free(vp);
 }
@@ -175,12 +178,20 @@ static void on_memory_gone(void *owner, uint64_t gpa)
     port_break(&((struct vhost_port *)owner)->port, US_ANY, BREAK_memory_gone, gpa);
 }
 
-/* Prepare every running ring for a new table; nothing is published yet. */
-static int prepare_maps(const struct vhost_port *vp, const struct guest_mem *mem, struct virtq_map **map)
+/* The same, of the log. */
+static void on_log_gone(void *owner, uint64_t offset)
+{
+    port_break(&((struct vhost_port *)owner)->port, US_ANY, BREAK_log_gone, offset);
+}
+
+/* Prepare every running ring for a new table or log; nothing is published yet. */
+static int prepare_maps(const struct vhost_port *vp, const struct guest_mem *mem, const struct dirty_log *log,
+                        struct virtq_map **map)
 {
     for (unsigned i = 0; i < US_RINGS_MAX; i++) {
         const struct virtq *const vq = &vp->ring[i];
-        const int rc = vq->owned ? virtq_map_create(mem, vq->mask + 1u, vq->owned->packed, vq->uva, &map[i]) : 0;
+        const int rc = vq->owned ? virtq_map_create(mem, log, vq->mask + 1u, vq->owned->packed, vq->uva, &map[i])
+                                 : 0;
 
         if (rc) {
             while (i--)
@@ -189,6 +200,18 @@ static int prepare_maps(const struct vhost_port *vp, const struct guest_mem *mem
         }
     }
     return 0;
+}
+
+/* Publish new maps and free the old ones; when it returns nobody uses what those point to. */
+static void exchange_maps(struct vhost_port *vp, struct virtq_map **map)
+{
+    for (unsigned i = 0; i < US_RINGS_MAX; i++) {
+        if (map[i])
+            map[i] = virtq_remap(&vp->ring[i], map[i]);
+    }
+    rcu_wait();
+    for (unsigned i = 0; i < US_RINGS_MAX; i++)
+        free(map[i]);
 }
 
 static int forget_mem(struct vhost_port *vp)
@@ -214,20 +237,35 @@ int vhost_port_set_mem(struct port *p, const struct us_vhost_mem *mem, const int
     rc = guest_mem_create(mem->region, mem->n, fds, on_memory_gone, vp, &new_mem);
     if (rc)
         return rc;
-    rc = prepare_maps(vp, new_mem, map);
+    rc = prepare_maps(vp, new_mem, vp->log, map);
     if (rc) {
         guest_mem_destroy(new_mem);
         return rc;
     }
-    for (unsigned i = 0; i < US_RINGS_MAX; i++) {
-        if (map[i])
-            map[i] = virtq_remap(&vp->ring[i], map[i]);
-    }
     vp->mem = new_mem;
-    rcu_wait();
-    for (unsigned i = 0; i < US_RINGS_MAX; i++)
-        free(map[i]);
+    exchange_maps(vp, map);
     guest_mem_destroy(old_mem);
+    return 0;
+}
+
+int vhost_port_set_log(struct port *p, const struct us_vhost_log *log, int fd)
+{
+    struct vhost_port *const vp = vhost_of(p);
+    struct virtq_map *map[US_RINGS_MAX] = { NULL };
+    struct dirty_log *new_log = NULL, *const old_log = vp->log;
+    int rc = log->on ? dirty_log_create(log, fd, on_log_gone, vp, &new_log) : 0;
+
+    if (!rc)
+        rc = prepare_maps(vp, vp->mem, new_log, map);
+    if (rc) {
+        dirty_log_destroy(new_log);
+        return rc;
+    }
+    vp->log = new_log;
+    exchange_maps(vp, map);
+    dirty_log_destroy(old_log);
+    for (unsigned i = 0; i < US_RINGS_MAX; i++)
+        virtq_mark_ring(&vp->ring[i]);
     return 0;
 }
 
@@ -301,6 +339,8 @@ static void mend(struct vhost_port *vp)
     port_mend(&vp->port);
     if (atomic_load(&vp->mem->lost)) /* lost while the ring was being started: that report must not get lost, too */
         on_memory_gone(vp, vp->mem->region[0].gpa);
+    if (vp->log && atomic_load(&vp->log->lost))
+        on_log_gone(vp, 0);
 }
 
 int vhost_port_ring_start(struct port *p, const struct us_vhost_ring *ring, int kick_fd, int call_fd)
@@ -327,7 +367,7 @@ int vhost_port_ring_start(struct port *p, const struct us_vhost_ring *ring, int 
     atomic_store(&vq->enabled, ring->enabled != 0);
     rc = virtq_is_tx(vq) ? keep_fd(kick_fd, &vq->kick_fd) : 0;
     if (!rc)
-        rc = virtq_start(vq, vp->mem, &setup);
+        rc = virtq_start(vq, vp->mem, vp->log, &setup);
     if (!rc)
         rc = open_ring(vp, vq);
     if (rc) {

@@ -41,6 +41,18 @@ int vhost_port_create(const struct us_port_add *add, struct us_state_page *state
 int vhost_port_set_mem(struct port *p, const struct us_vhost_mem *mem, const int *fds);
 
 /**
+ * vhost_port_set_log() - replace the log of dirty pages
+ * @p: port
+ * @log: where and what to record; log->on == 0: nothing any more
+ * @fd: its file, -1 if off
+ *
+ * Running rings go on.  When it returns, whatever is written is recorded there, and nobody uses the old log.
+ *
+ * Return: 0, or see dirty_log_create().
+ */
+int vhost_port_set_log(struct port *p, const struct us_vhost_log *log, int fd);
+
+/**
  * vhost_port_ring_start() - check a ring and set it up; vhost_port_ring_run() follows
  * @p: port; if it is broken it stays so
  * @ring: nothing in it is trusted

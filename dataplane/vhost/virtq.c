@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/rcu.h"
+#include "vhost/virtq_packed.h"
 #include "vnet.h"
 
 void virtq_init(struct virtq *vq, struct port *port, uint32_t index)
@@ -54,8 +55,8 @@ static void parts_of(bool packed, uint32_t size, struct part part[3])
         part[1] = part[2] = (struct part){ sizeof(struct pvirtq_event_suppress), VIRTQ_EVENT_ALIGN };
 }
 
-int virtq_map_create(const struct guest_mem *mem, uint32_t size, bool packed, const uint64_t uva[3],
-                     struct virtq_map **out)
+int virtq_map_create(const struct guest_mem *mem, const struct dirty_log *log, uint32_t size, bool packed,
+                     const uint64_t uva[3], struct virtq_map **out)
 {
     struct part part[3];
     struct virtq_map *map;
@@ -76,10 +77,13 @@ int virtq_map_create(const struct guest_mem *mem, uint32_t size, bool packed, co
     if (!map)
         return -ENOMEM;
     map->mem = mem;
+    map->log = log;
     map->packed = packed;
     map->desc = at[0];
     map->avail = at[1];
     map->used = at[2];
+    map->desc_gpa = guest_mem_gpa(mem, uva[0]);
+    map->device_gpa = guest_mem_gpa(mem, uva[2]);
     *out = map;
     return 0;
 }
@@ -127,7 +131,8 @@ static int reset(struct virtq *vq, const struct virtq_map *map, uint32_t base)
     return 0;
 }
 
-int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virtq_setup *setup)
+int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct dirty_log *log,
+                const struct virtq_setup *setup)
 {
     const uint64_t features = setup->features;
     struct virtq_map *map;
@@ -138,7 +143,7 @@ int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virt
     rc = check_setup(setup);
     if (rc)
         return rc;
-    rc = virtq_map_create(mem, setup->size, features & VIRTIO_BIT(VIRTIO_F_RING_PACKED), setup->uva, &map);
+    rc = virtq_map_create(mem, log, setup->size, features & VIRTIO_BIT(VIRTIO_F_RING_PACKED), setup->uva, &map);
     if (rc)
         return rc;
     vq->mask = (uint16_t)(setup->size - 1);
@@ -163,8 +168,21 @@ int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virt
     vq->state->features = features;
     vq->state->active = 1;
     vq->owned = map;
+    virtq_mark_ring(vq);
     atomic_store_explicit(&vq->map, map, memory_order_release); /* pairs with the acquire in virtq_io.c */
     return 0;
+}
+
+void virtq_mark_ring(const struct virtq *vq)
+{
+    const struct virtq_map *const map = vq->owned;
+
+    if (!map || !map->log)
+        return;
+    if (map->packed)
+        packed_mark_ring(vq, map);
+    else
+        dirty_log_mark_used(map->log, vq->index, 0, VRING_USED_BYTES(vq->mask + 1u));
 }
 
 void virtq_unpublish(struct virtq *vq)

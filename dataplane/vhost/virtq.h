@@ -44,12 +44,14 @@
 
 #include "base/spin.h"
 #include "port.h"
+#include "vhost/dirty_log.h"
 #include "vhost/guest_mem.h"
 #include "vhost/virtq_spec.h"
 
 /**
  * struct virtq_map - where a running ring lies (immutable, RCU)
  * @mem: the table used for the ring and its buffers
+ * @log: where writes to guest memory are recorded, NULL: nowhere
  * @packed: layout (VIRTIO_F_RING_PACKED): which of the following are valid
  * @desc: split: whole descriptor table, checked
  * @avail: split: whole available ring, checked, used_event included
@@ -57,9 +59,12 @@
  * @ring: packed: whole descriptor ring, checked
  * @driver: packed: the driver's event suppression, checked
  * @device: packed: ours, checked
+ * @desc_gpa: where the first part lies for the guest
+ * @device_gpa: the same of the third part
  */
 struct virtq_map {
     const struct guest_mem *mem;
+    const struct dirty_log *log;
     bool packed;
     union {
         struct vring_desc *desc;
@@ -73,6 +78,8 @@ struct virtq_map {
         struct vring_used *used;
         struct pvirtq_event_suppress *device;
     };
+    uint64_t desc_gpa;
+    uint64_t device_gpa;
 };
 
 /**
@@ -150,6 +157,7 @@ void virtq_fini(struct virtq *vq);
 /**
  * virtq_map_create() - translate and check a ring's geometry as a whole
  * @mem: table (borrowed by the map)
+ * @log: log or NULL (borrowed by the map)
  * @size: descriptors, checked
  * @packed: layout
  * @uva: descriptor table, avail ring, used ring; packed: descriptor ring, driver area, device area
@@ -158,18 +166,20 @@ void virtq_fini(struct virtq *vq);
  * Each part must be aligned and lie in one region.  Return: 0, -EINVAL (alignment), -EFAULT (not inside one
  * region), -ENOMEM.
  */
-int virtq_map_create(const struct guest_mem *mem, uint32_t size, bool packed, const uint64_t uva[3],
-                     struct virtq_map **out);
+int virtq_map_create(const struct guest_mem *mem, const struct dirty_log *log, uint32_t size, bool packed,
+                     const uint64_t uva[3], struct virtq_map **out);
 
 /**
  * virtq_start() - check a ring, set its position, publish it
  * @vq: a stopped ring
  * @mem: the port's table
+ * @log: the port's log or NULL
  * @setup: nothing in it is trusted
  *
  * Control thread.  Return: 0, -EBUSY (running), -EINVAL, -EFAULT, -ENOMEM.
  */
-int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct virtq_setup *setup);
+int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct dirty_log *log,
+                const struct virtq_setup *setup);
 
 /* Control thread: no burst begins on the ring any more; those under way may end. */
 void virtq_unpublish(struct virtq *vq);
@@ -185,6 +195,12 @@ uint16_t virtq_stop(struct virtq *vq);
  * Control thread.  Return: the old map, to be freed after a grace period.
  */
 struct virtq_map *virtq_remap(struct virtq *vq, struct virtq_map *map);
+
+/*
+ * Record a running ring's used ring as a whole: what was written to it before the log came into force by a process
+ * that could not record it any more.  Control thread.
+ */
+void virtq_mark_ring(const struct virtq *vq);
 
 /**
  * virtq_signal() - tell the guest that its used ring moved

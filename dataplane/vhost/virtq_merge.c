@@ -39,8 +39,8 @@ static bool chain_at(struct put *t, unsigned pos, uint16_t *head, struct desc *d
     return true;
 }
 
-/* Stream up to len bytes of the frame to dst. */
-static void stream(struct source *s, uint8_t *dst, uint64_t len)
+/* Stream up to len bytes of the frame to dst, which is guest memory at gpa. */
+static void stream(struct source *s, uint8_t *dst, uint64_t gpa, uint64_t len)
 {
     while (len && s->n) {
         const size_t left = s->iov->iov_len - s->off, part = left < len ? left : len;
@@ -49,11 +49,14 @@ static void stream(struct source *s, uint8_t *dst, uint64_t len)
         for (unsigned i = 0; i < 2; i++) {
             const uint32_t at = NUM_BUFFERS_OFFSET + i;
 
-            if (at >= s->done && at - s->done < part)
+            if (at >= s->done && at - s->done < part) {
                 s->num_buffers[i] = dst + (at - s->done);
+                s->num_gpa[i] = gpa + (at - s->done);
+            }
         }
         guest_copy(dst, (const uint8_t *)s->iov->iov_base + s->off, part);
         dst += part;
+        gpa += part;
         len -= part;
         s->done += (uint32_t)part;
         s->off += part;
@@ -78,6 +81,15 @@ void merge_begin(struct source *s, const struct virtq *vq, const struct frame *f
     s->n = 2;
 }
 
+static void stream_logged(const struct dirty_log *log, struct source *s, uint8_t *dst, uint64_t gpa, uint64_t len)
+{
+    const uint32_t before = s->done;
+
+    stream(s, dst, gpa, len);
+    if (__builtin_expect(log != NULL, 0))
+        dirty_log_mark(log, gpa, s->done - before);
+}
+
 enum drop_reason merge_fill(struct put *t, struct source *s, uint32_t need, const struct desc *d, uint16_t pos,
                             struct chain *c, uint32_t *got)
 {
@@ -92,7 +104,7 @@ enum drop_reason merge_fill(struct put *t, struct source *s, uint32_t need, cons
 
             if (!p)
                 return DROP_out_chain;
-            stream(s, p, span);
+            stream_logged(t->map->log, s, p, addr, span);
         }
         *got = s->done - start;
         if (s->done == need || !chain_has_next(c))
@@ -101,15 +113,18 @@ enum drop_reason merge_fill(struct put *t, struct source *s, uint32_t need, cons
     return DROP_out_chain;
 }
 
-void merge_set_buffers(const struct source *s, unsigned chains)
+void merge_set_buffers(const struct source *s, const struct dirty_log *log, unsigned chains)
 {
-    const uint8_t n[2] = { (uint8_t)chains, (uint8_t)(chains >> 8) };
+    for (unsigned i = 0; i < 2; i++) {
+        const uint8_t byte = (uint8_t)(chains >> (8 * i));
 
-    /* Several chains only with the long header, so the field is out; the analyser cannot know. */
-    if (!s->num_buffers[0] || !s->num_buffers[1])
-        return;
-    guest_copy_const(s->num_buffers[0], &n[0], 1);
-    guest_copy_const(s->num_buffers[1], &n[1], 1);
+        /* Several chains only with the long header, so the field is out; the analyser cannot know. */
+        if (!s->num_buffers[i])
+            return;
+        guest_copy_const(s->num_buffers[i], &byte, 1);
+        if (__builtin_expect(log != NULL, 0))
+            dirty_log_mark(log, s->num_gpa[i], 1);
+    }
 }
 
 /* Return chains to the guest empty: the last of them is malformed, and it is in the way of everything behind it. */
@@ -159,7 +174,7 @@ static enum drop_reason put_chains(struct put *t, const struct frame *f, uint32_
         split_put_used(vq, t->map, (uint16_t)(vq->used_idx + t->used + chains - 1), head, got);
     }
     if (chains > 1)
-        merge_set_buffers(&s, chains);
+        merge_set_buffers(&s, t->map->log, chains);
     t->used += chains;
     t->known = UINT32_MAX;
     return DROP_none;

@@ -22,6 +22,7 @@
  * @off: bytes of the current piece that are out
  * @done: bytes that are out
  * @num_buffers: where the two bytes of that field went
+ * @num_gpa: the same as the guest sees it
  */
 struct source {
     uint8_t front[FRONT_SIZE];
@@ -33,6 +34,7 @@ struct source {
     size_t off;
     uint32_t done;
     uint8_t *num_buffers[2];
+    uint64_t num_gpa[2];
 };
 
 /* Begin with a frame's first byte. */
@@ -53,8 +55,8 @@ void merge_begin(struct source *s, const struct virtq *vq, const struct frame *f
 enum drop_reason merge_fill(struct put *t, struct source *s, uint32_t need, const struct desc *d, uint16_t pos,
                             struct chain *c, uint32_t *got);
 
-/* 5.1.6.4: the frame took so many chains, which is known when all are filled. */
-void merge_set_buffers(const struct source *s, unsigned chains);
+/* 5.1.6.4: the frame took so many chains, which is known when all are filled. @log: where that is recorded, or NULL. */
+void merge_set_buffers(const struct source *s, const struct dirty_log *log, unsigned chains);
 
 /* No room: the chains stay where they are, and later frames that need no less are not tried in vain. */
 static inline enum drop_reason merge_no_room(struct put *t, uint32_t room, enum drop_reason why)

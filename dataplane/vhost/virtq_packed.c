@@ -12,6 +12,24 @@
 static void ask(const struct virtq_map *map, uint16_t pos, uint32_t flags)
 {
     guest_store32(&map->device->state, flags << 16 | pos);
+    if (__builtin_expect(map->log != NULL, 0))
+        dirty_log_mark(map->log, map->device_gpa, sizeof(map->device->state));
+}
+
+void packed_mark_used(const struct virtq *vq, const struct virtq_map *map, uint16_t end, uint32_t n)
+{
+    const uint32_t size = vq->mask + 1u, behind = end & PACKED_INDEX;
+    const uint32_t tail = n < behind ? n : behind; /* the rest lies at the end of the turn before */
+    const uint64_t desc = sizeof(map->ring[0]);
+
+    dirty_log_mark(map->log, map->desc_gpa + (behind - tail) * desc, tail * desc);
+    dirty_log_mark(map->log, map->desc_gpa + (size - (n - tail)) * desc, (n - tail) * desc);
+}
+
+void packed_mark_ring(const struct virtq *vq, const struct virtq_map *map)
+{
+    packed_mark_used(vq, map, 0, vq->mask + 1u);
+    dirty_log_mark(map->log, map->device_gpa, sizeof(*map->device));
 }
 
 static void want_kick(const struct virtq *vq, const struct virtq_map *map)

@@ -163,8 +163,16 @@ static inline bool packed_cursor_end(struct packed_cursor *c, struct virtq *vq, 
     return true;
 }
 
+/*
+ * Record the descriptors at n positions before @end / all that is ours of a ring.  Only with a log; out of line,
+ * since the burst pays for nothing but the question.  The ring is in guest memory like any other, whatever address
+ * for "the used ring" the front-end names.
+ */
+void packed_mark_used(const struct virtq *vq, const struct virtq_map *map, uint16_t end, uint32_t n);
+void packed_mark_ring(const struct virtq *vq, const struct virtq_map *map);
+
 /**
- * packed_signal() - chains were handed back: signal if the driver wants to hear of it
+ * packed_signal() - chains were handed back: record it, signal if the driver wants to hear of it
  * @vq: ring; used_idx is behind them
  * @map: its map
  * @n: descriptors since the last call
@@ -175,6 +183,8 @@ static inline void packed_signal(struct virtq *vq, const struct virtq_map *map, 
     uint32_t event;
     bool wanted;
 
+    if (__builtin_expect(map->log != NULL, 0))
+        packed_mark_used(vq, map, pos, n);
     guest_fence(); /* [N] */
     event = guest_load32(&map->driver->state);
     if (__builtin_expect(vq->event_idx && (event >> 16 & 3) == RING_EVENT_FLAGS_DESC, 0)) {

@@ -123,7 +123,7 @@ static __attribute__((noinline)) enum drop_reason put_chains(struct packed_put *
             return consume_bad(p, &filled);
     }
     if (filled.n > 1)
-        merge_set_buffers(&s, filled.n);
+        merge_set_buffers(&s, t->map->log, filled.n);
     packed_flush(p);
     hand_back(p, &filled);
     return DROP_none;

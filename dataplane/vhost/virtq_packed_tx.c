@@ -27,6 +27,8 @@ static bool look_ahead(struct put *t, unsigned want)
             break;
         t->slot[i].head = d.next;
         slot_fill(&t->slot[i], t->map->mem, &r, &d);
+        if (__builtin_expect(t->map->log != NULL, 0))
+            t->slot[i].room = 0; /* the general path records what it writes */
     }
     t->hint = r;
     t->first = t->used;

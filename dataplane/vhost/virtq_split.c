@@ -23,12 +23,31 @@ void split_reset(struct virtq *vq, const struct virtq_map *map, uint32_t base)
     guest_fence(); /* [N] whoever looks at the ring after publication sees kicks that were not asked for before */
 }
 
+void split_mark_elements(const struct virtq *vq, const struct virtq_map *map, uint16_t pos, uint16_t n)
+{
+    const uint32_t size = vq->mask + 1u, first = pos & vq->mask;
+    const uint32_t to_end = n < size - first ? n : size - first; /* the rest begins at the top again */
+    const uint64_t elem = sizeof(map->used->ring[0]);
+
+    dirty_log_mark_used(map->log, vq->index, sizeof(*map->used) + first * elem, to_end * elem);
+    dirty_log_mark_used(map->log, vq->index, sizeof(*map->used), (n - to_end) * elem);
+}
+
+void split_mark_word(const struct virtq *vq, const struct virtq_map *map, const le16 *word)
+{
+    if (map->log)
+        dirty_log_mark_used(map->log, vq->index, (uint64_t)((const uint8_t *)word - (const uint8_t *)map->used),
+                            sizeof(*word));
+}
+
 bool split_arm(struct virtq *vq, const struct virtq_map *map)
 {
     if (vq->event_idx) {
         guest_store16(split_avail_event(vq, map), vq->last_avail);
+        split_mark_word(vq, map, split_avail_event(vq, map));
     } else if (!vq->armed) {
         guest_store16(&map->used->flags, 0);
+        split_mark_word(vq, map, &map->used->flags);
     }
     vq->armed = true;
     guest_fence(); /* [N] */
@@ -38,7 +57,9 @@ bool split_arm(struct virtq *vq, const struct virtq_map *map)
 void split_disarm(struct virtq *vq, const struct virtq_map *map)
 {
     /* With EVENT_IDX the event index simply stays behind: at most one kick in 65536 buffers. */
-    if (vq->armed && !vq->event_idx)
+    if (vq->armed && !vq->event_idx) {
         guest_store16(&map->used->flags, VRING_USED_F_NO_NOTIFY);
+        split_mark_word(vq, map, &map->used->flags);
+    }
     vq->armed = false;
 }

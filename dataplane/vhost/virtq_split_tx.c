@@ -40,6 +40,8 @@ static bool look_ahead(struct put *t, unsigned want)
         const struct desc d = split_desc_load(&desc[t->slot[i].head]);
 
         slot_fill(&t->slot[i], map->mem, &r, &d);
+        if (__builtin_expect(map->log != NULL, 0))
+            t->slot[i].room = 0; /* the general path records what it writes */
     }
     t->hint = r;
     t->slots = n;

@@ -10,6 +10,7 @@ SLOT_PORT             the port's configuration               state page, tap dev
 SLOT_LISTENER         which socket file is ours              listening socket
 SLOT_SESSION          what was negotiated                    the peer's connection
 SLOT_MEMORY           the memory table                       one a region
+SLOT_LOG              the log of dirty pages, if any         its file
 SLOT_RING + ring      one virtqueue                          kick, call, err, if any
 ====================  =====================================  ==========================
 
@@ -33,6 +34,7 @@ SLOT_PORT = 0
 SLOT_LISTENER = 1
 SLOT_SESSION = 2
 SLOT_MEMORY = 3
+SLOT_LOG = 4
 SLOT_RING = 16
 
 VERSION = b"\x01"
@@ -96,6 +98,13 @@ class MemoryRecord(Record, frozen=True):
     regions: tuple[RegionRecord, ...] = ()
 
 
+class LogRecord(Record, frozen=True):
+    """Where dirty pages are recorded; size 0: there is no log."""
+
+    size: U64 = 0
+    offset: U64 = 0
+
+
 class RingRecord(Record, frozen=True):
     """One virtqueue, as the front-end described it."""
 
@@ -105,6 +114,8 @@ class RingRecord(Record, frozen=True):
     desc_uva: U64 = 0
     avail_uva: U64 = 0
     used_uva: U64 = 0
+    log_used: bool = False  # writes to the used ring are recorded, as at log_gpa
+    log_gpa: U64 = 0
     kicked: bool = False  # SET_VRING_KICK was seen: the ring may run
     enabled: bool | None = None  # None: never told, see Session
     active: bool = False  # the dataplane shall serve it

@@ -61,6 +61,16 @@ class RingSetup:
 
 
 @dataclass(frozen=True, slots=True)
+class DirtyLog:
+    """Where writes to guest memory are recorded, one bit a page; ``fd`` is borrowed."""
+
+    size: int
+    offset: int
+    fd: int
+    used: tuple[tuple[int, int], ...] = ()  # rings whose used ring is recorded, and as which gpa
+
+
+@dataclass(frozen=True, slots=True)
 class EscrowEntry:
     """Something the dataplane keeps for the next uswitchd; the receiver owns ``fds``."""
 
@@ -109,10 +119,12 @@ class Dataplane(Protocol):
         rate: RateLimit = NO_LIMIT,
     ) -> None: ...
     async def vhost_mem(self, port_id: int, regions: Sequence[MemRegion]) -> None: ...
+    async def vhost_log(self, port_id: int, log: DirtyLog | None) -> None: ...
     async def ring_start(self, port_id: int, setup: RingSetup) -> None: ...
     async def ring_stop(self, port_id: int, ring: int) -> int: ...
     async def ring_call(self, port_id: int, ring: int, call_fd: int | None) -> None: ...
     async def ring_enable(self, port_id: int, ring: int, enabled: bool) -> None: ...
+    async def port_announce(self, port_id: int, mac: bytes) -> None: ...
     async def fdb_dump(
         self, cursor: int
     ) -> tuple[int, list[tuple[bytes, int, int, int, bool]]]: ...

@@ -25,6 +25,7 @@ from vif_uswitch.dataplane.base import (
     Dataplane,
     DataplaneGone,
     DataplaneRefused,
+    DirtyLog,
     EscrowEntry,
     Event,
     MemRegion,
@@ -46,9 +47,12 @@ class FakePort:
     macs: list[bytes] = field(default_factory=list)
     memory: tuple[MemRegion, ...] = ()
     rings: dict[int, RingSetup] = field(default_factory=dict)
+    log: DirtyLog | None = None
+    announced: list[bytes] = field(default_factory=list)
 
     def close(self) -> None:
         fds = [self.state_fd, self.device_fd, *(region.fd for region in self.memory)]
+        fds.append(self.log.fd if self.log is not None else None)
         for ring in self.rings.values():
             fds += [ring.kick_fd, ring.call_fd]
         for fd in fds:
@@ -179,6 +183,14 @@ class FakeDataplane:
             os.close(region.fd)
         self._leave("vhost_mem")
 
+    async def vhost_log(self, port_id: int, log: DirtyLog | None) -> None:
+        await self._enter("vhost_log", port_id, log is not None)
+        port = self._port("vhost_log", port_id)
+        old = port.log
+        port.log = None if log is None else replace(log, fd=os.dup(log.fd))
+        _close(old.fd if old is not None else None)
+        self._leave("vhost_log")
+
     async def ring_start(self, port_id: int, setup: RingSetup) -> None:
         await self._enter("ring_start", port_id, setup.ring, setup.base, setup.resume)
         port = self._port("ring_start", port_id)
@@ -223,6 +235,14 @@ class FakeDataplane:
         self._leave("ring_enable")
 
     # ---- the rest ----
+
+    async def port_announce(self, port_id: int, mac: bytes) -> None:
+        await self._enter("port_announce", port_id, mac)
+        port = self._port("port_announce", port_id)
+        if mac[0] & 1 or not any(mac):
+            raise DataplaneRefused("port_announce", errno.EINVAL)
+        port.announced.append(mac)
+        self._leave("port_announce")
 
     async def fdb_dump(self, cursor: int) -> tuple[int, list[tuple[bytes, int, int, int, bool]]]:
         await self._enter("fdb_dump", cursor)

@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from vif_uswitch.dataplane import native
-from vif_uswitch.dataplane.base import NO_LIMIT, Event, MemRegion, RateLimit, RingSetup
+from vif_uswitch.dataplane.base import NO_LIMIT, DirtyLog, Event, MemRegion, RateLimit, RingSetup
 from vif_uswitch.dataplane.native import constant, ffi
 
 ABI_VERSION = constant("US_ABI_VERSION")
@@ -45,6 +45,8 @@ ESCROW_GET = constant("US_LINK_ESCROW_GET")
 ESCROW_DROP = constant("US_LINK_ESCROW_DROP")
 PING = constant("US_LINK_PING")
 SHUTDOWN = constant("US_LINK_SHUTDOWN")
+VHOST_LOG = constant("US_LINK_VHOST_LOG")
+PORT_ANNOUNCE = constant("US_LINK_PORT_ANNOUNCE")
 REPLY = constant("US_LINK_REPLY")
 EVENT = constant("US_LINK_EVENT")
 
@@ -154,6 +156,20 @@ def port_limits(
 def vhost_mem(port_id: int, regions: Sequence[MemRegion]) -> bytes:
     rows = [(r.gpa, r.size, r.uva, r.mmap_offset) for r in regions]
     return _pack_cut("us_vhost_mem", "region", (port_id, len(rows), rows), size("us_mem_region"))
+
+
+def vhost_log(port_id: int, log: DirtyLog | None) -> bytes:
+    if log is None:
+        return _pack("us_vhost_log", (port_id, 0))
+    used_gpa = [0] * RINGS_MAX
+    for ring, gpa in log.used:
+        used_gpa[ring] = gpa
+    mask = sum(1 << ring for ring, _ in log.used)
+    return _pack("us_vhost_log", (port_id, 1, log.size, log.offset, mask, used_gpa))
+
+
+def port_announce(port_id: int, mac: bytes) -> bytes:
+    return _pack("us_port_announce", (port_id, list(mac), 0))
 
 
 def ring_start(port_id: int, setup: RingSetup) -> bytes:

@@ -25,6 +25,7 @@ from vif_uswitch.dataplane.base import (
     NO_LIMIT,
     DataplaneGone,
     DataplaneRefused,
+    DirtyLog,
     EscrowEntry,
     Event,
     MemRegion,
@@ -267,6 +268,11 @@ class Link:
         fds = tuple(region.fd for region in regions)
         await self._do(f"the memory table of port {port_id}", layout.VHOST_MEM, body, fds)
 
+    async def vhost_log(self, port_id: int, log: DirtyLog | None) -> None:
+        body = layout.vhost_log(port_id, log)
+        fds = () if log is None else (log.fd,)
+        await self._do(f"the dirty log of port {port_id}", layout.VHOST_LOG, body, fds)
+
     async def ring_start(self, port_id: int, setup: RingSetup) -> None:
         body = layout.ring_start(port_id, setup)
         fds = tuple(fd for fd in (setup.kick_fd, setup.call_fd) if fd is not None)
@@ -285,6 +291,10 @@ class Link:
     async def ring_enable(self, port_id: int, ring: int, enabled: bool) -> None:
         body = layout.ring_ref(port_id, ring, enabled)
         await self._do(f"to enable ring {ring} of port {port_id}", layout.RING_ENABLE, body)
+
+    async def port_announce(self, port_id: int, mac: bytes) -> None:
+        body = layout.port_announce(port_id, mac)
+        await self._do(f"to announce an address at port {port_id}", layout.PORT_ANNOUNCE, body)
 
     async def fdb_dump(self, cursor: int) -> tuple[int, list[tuple[bytes, int, int, int, bool]]]:
         reply = await self._ask("the address table", layout.FDB_DUMP, layout.cursor(cursor))

@@ -19,6 +19,7 @@ from typing import Any
 from vif_uswitch.dataplane.base import (
     NO_LIMIT,
     DataplaneRefused,
+    DirtyLog,
     Event,
     MemRegion,
     RateLimit,
@@ -175,6 +176,16 @@ class NativeSwitch:
         fds = ffi.new("int[]", [r.fd for r in regions] or [-1])
         _check(lib.uswitch_vhost_mem(self._open(), mem, fds), "a memory table")
 
+    def vhost_log(self, port_id: int, log: DirtyLog | None) -> None:
+        wanted = ffi.new("struct us_vhost_log *", {"port_id": port_id})
+        if log is not None:
+            wanted.on, wanted.size, wanted.offset = 1, log.size, log.offset
+            for ring, gpa in log.used:
+                wanted.used |= 1 << ring
+                wanted.used_gpa[ring] = gpa
+        fd = -1 if log is None else log.fd
+        _check(lib.uswitch_vhost_log(self._open(), wanted, fd), "a dirty log")
+
     def ring_start(self, port_id: int, setup: RingSetup) -> None:
         kick = -1 if setup.kick_fd is None else setup.kick_fd
         call = -1 if setup.call_fd is None else setup.call_fd
@@ -201,6 +212,11 @@ class NativeSwitch:
         _check(rc, "to enable a ring")
 
     # ---- addresses, news, packets ----
+
+    def port_announce(self, port_id: int, mac: bytes) -> None:
+        """As if the port had sent a RARP request; the next turn of its worker does it."""
+        wanted = ffi.new("struct us_port_announce *", (port_id, list(mac), 0))
+        _check(lib.uswitch_port_announce(self._open(), wanted), "to announce an address")
 
     def fdb_dump(self) -> list[tuple[bytes, int, int, int, bool]]:
         """(mac, segment, port, age, pinned) of every entry."""

@@ -47,9 +47,13 @@ def vring(index: int, num: int) -> bytes:
     return struct.pack("=II", index, num)
 
 
-def addr(index: int, base: int | None = None, flags: int = 0) -> bytes:
+def addr(index: int, base: int | None = None, flags: int = 0, log: int = 0) -> bytes:
     at = UVA + index * RING_STEP if base is None else base
-    return struct.pack("=IIQQQQ", index, flags, at, at + 0x6000, at + 0x4000, 0)
+    return struct.pack("=IIQQQQ", index, flags, at, at + 0x6000, at + 0x4000, log)
+
+
+def log(size: int, offset: int = 0) -> bytes:
+    return struct.pack("=QQ", size, offset)
 
 
 def number(value: int) -> bytes:

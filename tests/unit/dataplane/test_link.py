@@ -17,6 +17,7 @@ from vif_uswitch.dataplane import layout
 from vif_uswitch.dataplane.base import (
     DataplaneGone,
     DataplaneRefused,
+    DirtyLog,
     Event,
     MemRegion,
     RateLimit,
@@ -105,6 +106,7 @@ def test_every_request_has_its_struct_and_fds() -> None:
             "flood_rate": 1, "flood_burst": 2, "fdb_quota": 3, "max_frame": 1514,
             "rate": RateLimit(4, 5, 6, 7),
         }  # fmt: skip
+        log = DirtyLog(32, 64, fd, ((0, 0x1000), (1, 0x2000)))
         kicked = RingSetup(**{**{s: getattr(SETUP, s) for s in SETUP.__slots__}, "kick_fd": fd})
         for call, kind, size, n_fds in (
             (link.port_add(1, 1, state_fd=fd, device_fd=None, **limits), layout.PORT_ADD, 40, 1),
@@ -116,6 +118,9 @@ def test_every_request_has_its_struct_and_fds() -> None:
             (link.port_limits(1, **limits), layout.PORT_LIMITS, 40, 0),
             (link.vhost_mem(1, []), layout.VHOST_MEM, 8, 0),
             (link.vhost_mem(1, [region] * 64), layout.VHOST_MEM, 8 + 64 * 32, 64),
+            (link.vhost_log(1, None), layout.VHOST_LOG, 160, 0),
+            (link.vhost_log(1, log), layout.VHOST_LOG, 160, 1),
+            (link.port_announce(1, b"\2\0\0\0\0\1"), layout.PORT_ANNOUNCE, 12, 0),
             (link.ring_start(1, SETUP), layout.RING_START, 64, 0),
             (link.ring_start(1, kicked), layout.RING_START, 64, 1),
             (link.ring_call(1, 0, fd), layout.RING_CALL, 16, 1),

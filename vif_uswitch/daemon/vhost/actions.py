@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from vif_uswitch.dataplane.base import MemRegion, RingSetup
+from vif_uswitch.dataplane.base import DirtyLog, MemRegion, RingSetup
 
 
 class Refused(Exception):
@@ -51,6 +51,20 @@ class SetMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class SetLog:
+    """What is written to guest memory is recorded there from now on; None: no longer."""
+
+    log: DirtyLog | None
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the segment that this address is at the port."""
+
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """Put these slots into escrow: what the reply promises must outlive us."""
 
@@ -64,7 +78,9 @@ class Note:
     text: str
 
 
-Action = StartRing | StopRing | EnableRing | SetCall | SetMemory | Save | Note
+Action = (
+    StartRing | StopRing | EnableRing | SetCall | SetMemory | SetLog | Announce | Save | Note
+)
 Steps = Generator[Action, int, bytes | None]
 """Yields actions, is sent their results (0, or what the action says), returns the reply."""
 Part = Generator[Action, int, None]

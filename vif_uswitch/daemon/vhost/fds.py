@@ -57,26 +57,25 @@ def check_eventfd(fd: int) -> None:
         raise Unfit(f"not an eventfd but {name[:60]!r}")
 
 
-def check_memory(fd: int, mmap_offset: int, size: int) -> None:
-    """Guest memory: a writable file in memory, at least as long as the region."""
+def check_memory(fd: int, mmap_offset: int, size: int, what: str = "guest memory") -> None:
+    """Guest memory, or its log: a writable file in memory, at least as long as the region."""
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:
         raise Unfit(
-            "guest memory is not a file on tmpfs or hugetlbfs; it must be shared memory "
+            f"{what} is not a file on tmpfs or hugetlbfs; it must be shared memory "
             "(memory-backend-memfd or memory-backend-file with share=on)"
         ) from None
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
-        raise Unfit("guest memory is not a regular file")
+        raise Unfit(f"{what} is not a regular file")
     if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
-        raise Unfit("the file of guest memory is not open for reading and writing")
+        raise Unfit(f"the file of {what} is not open for reading and writing")
     if seals & (fcntl.F_SEAL_WRITE | _F_SEAL_FUTURE_WRITE):
-        raise Unfit("the file of guest memory is sealed against writing")
+        raise Unfit(f"the file of {what} is sealed against writing")
     if mmap_offset + size > found.st_size:
         raise Unfit(
-            f"the file of guest memory has {found.st_size} bytes, the region needs "
-            f"{mmap_offset + size}"
+            f"the file of {what} has {found.st_size} bytes, where {mmap_offset + size} are needed"
         )
 
 

@@ -26,6 +26,7 @@ BITS = {
     "GUEST_ANNOUNCE": 21,
     "MQ": 22,
     "CTRL_MAC_ADDR": 23,
+    "LOG_ALL": 26,  # vhost-user's own: changes what is logged, and nothing of a ring
     "INDIRECT_DESC": 28,
     "EVENT_IDX": 29,
     "PROTOCOL_FEATURES": 30,
@@ -42,11 +43,14 @@ OFFERED = sum(1 << bit for bit in BITS.values())
 PROTOCOL_FEATURES = 1 << BITS["PROTOCOL_FEATURES"]
 MTU = 1 << BITS["MTU"]
 MQ = 1 << BITS["MQ"]
+LOG_ALL = 1 << BITS["LOG_ALL"]
 RING_RESET = 1 << BITS["RING_RESET"]
 RING_PACKED = 1 << BITS["RING_PACKED"]
 
 PROTOCOL_BITS = {
     "MQ": 0,
+    "LOG_SHMFD": 1,
+    "RARP": 2,
     "REPLY_ACK": 3,
     "NET_MTU": 4,
     "RESET_DEVICE": 13,
@@ -54,6 +58,8 @@ PROTOCOL_BITS = {
     "STATUS": 16,
 }
 PROTOCOL_OFFERED = sum(1 << bit for bit in PROTOCOL_BITS.values())
+LOG_SHMFD = 1 << PROTOCOL_BITS["LOG_SHMFD"]
+RARP = 1 << PROTOCOL_BITS["RARP"]
 
 STATUS_FEATURES_OK = 8
 

@@ -28,6 +28,9 @@ FLAG_NEED_REPLY = 0x8
 
 VRING_INDEX_MASK = 0xFF
 VRING_NO_FD = 0x100
+VRING_F_LOG = 0x1  # of SET_VRING_ADDR: writes to the used ring are logged
+
+LOG_PAGE = 4096  # bytes of guest memory that one bit of the log stands for
 
 TABLE_REGIONS_MAX = 8  # of SET_MEM_TABLE; ADD_MEM_REG goes further
 
@@ -36,6 +39,7 @@ _VRING_STATE = struct.Struct("=II")
 _VRING_ADDR = struct.Struct("=IIQQQQ")
 _TABLE_HEAD = struct.Struct("=II")
 _REGION = struct.Struct("=QQQQ")
+_LOG = struct.Struct("=QQ")
 _ONE_REGION = struct.Struct("=QQQQQ")  # with the padding in front
 
 _2_63 = 1 << 63
@@ -149,11 +153,24 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """Where the log of dirty pages lies in its file; the sum is known to fit."""
+
+    size: int
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """The first guest physical address whose page has no bit."""
+        return self.size * 8 * LOG_PAGE
+
+
+@dataclass(frozen=True, slots=True)
 class Opaque:
     """The payload of a request that is not served; nobody looks into it."""
 
 
-Body = Nothing | Number | VringState | VringAddr | VringFd | Region | Table | Opaque
+Body = Nothing | Number | VringState | VringAddr | VringFd | Region | Table | Log | Opaque
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +189,8 @@ RULES: dict[Request, Rule] = {
     Request.SET_OWNER: Rule(Nothing),
     Request.RESET_OWNER: Rule(Nothing),
     Request.SET_MEM_TABLE: Rule(Table, fds=(0, TABLE_REGIONS_MAX)),  # exactly one a region
+    Request.SET_LOG_BASE: Rule(Log, fds=(1, 1), own_reply=True),
+    Request.SET_LOG_FD: Rule(Nothing, fds=(1, 1)),
     Request.SET_VRING_NUM: Rule(VringState),
     Request.SET_VRING_ADDR: Rule(VringAddr),
     Request.SET_VRING_BASE: Rule(VringState),
@@ -183,6 +202,7 @@ RULES: dict[Request, Rule] = {
     Request.SET_PROTOCOL_FEATURES: Rule(Number),
     Request.GET_QUEUE_NUM: Rule(Nothing, own_reply=True),
     Request.SET_VRING_ENABLE: Rule(VringState),
+    Request.SEND_RARP: Rule(Number),
     Request.NET_SET_MTU: Rule(Number),
     Request.RESET_DEVICE: Rule(Nothing),
     Request.GET_MAX_MEM_SLOTS: Rule(Nothing, own_reply=True),
@@ -304,6 +324,15 @@ def _one_region(payload: bytes) -> Region:
     return _checked(gpa, size, uva, mmap_offset)
 
 
+def _log(payload: bytes) -> Log:
+    size, offset = _LOG.unpack(payload)
+    if size == 0:
+        raise Violation("a log without size")
+    if offset + size > _2_63:
+        raise Violation(f"a log that wraps: offset {offset:#x}, size {size:#x}")
+    return Log(size, offset)
+
+
 def _checked(gpa: int, size: int, uva: int, mmap_offset: int) -> Region:
     """Nothing of it may wrap: neither address range, nor the part of the file."""
     if size == 0:
@@ -337,6 +366,7 @@ _DECODERS: dict[type[Body], Callable[[bytes], Body]] = {
     VringFd: _vring_fd,
     Region: _one_region,
     Table: _table,
+    Log: _log,
     Opaque: lambda _: Opaque(),
 }
 

@@ -26,10 +26,12 @@ from vif_uswitch.daemon.vhost import features as virtio
 from vif_uswitch.daemon.vhost import packed
 from vif_uswitch.daemon.vhost.actions import (
     Action,
+    Announce,
     EnableRing,
     Note,
     Save,
     SetCall,
+    SetLog,
     SetMemory,
     StartRing,
     StopRing,
@@ -190,6 +192,7 @@ class VhostPort(FabricPort):
         for ring in session.rings_used:
             with suppress(DataplaneRefused):  # it did not run
                 await dataplane.ring_stop(self.port_id, ring.index)
+        await dataplane.vhost_log(self.port_id, None)
         await dataplane.vhost_mem(self.port_id, ())
         for slot in session.slots:
             await dataplane.escrow_drop(self.port_id, slot)
@@ -240,6 +243,12 @@ class VhostPort(FabricPort):
         elif isinstance(action, SetCall):
             ring, call_fd = action.ring, action.call_fd
             await self.ask(lambda dataplane: dataplane.ring_call(port_id, ring, call_fd))
+        elif isinstance(action, SetLog):
+            log = action.log
+            await self.ask(lambda dataplane: dataplane.vhost_log(port_id, log))
+        elif isinstance(action, Announce):
+            mac = action.mac
+            await self.ask(lambda dataplane: dataplane.port_announce(port_id, mac))
         else:
             regions = action.regions
             await self.ask(lambda dataplane: dataplane.vhost_mem(port_id, regions))
@@ -313,6 +322,8 @@ class VhostPort(FabricPort):
             try:
                 if isinstance(action, SetMemory):
                     await dataplane.vhost_mem(self.port_id, action.regions)
+                elif isinstance(action, SetLog):
+                    await dataplane.vhost_log(self.port_id, action.log)
                 elif isinstance(action, StartRing):
                     await dataplane.ring_start(self.port_id, action.setup)
             except DataplaneRefused as error:
@@ -440,9 +451,13 @@ def restore(session: Session, entry: EscrowEntry, others: Slots) -> None:
             if slot == escrow.SLOT_MEMORY:
                 memory = escrow.decode(escrow.MemoryRecord, other.blob)
                 session.restore_memory(memory, waiting[slot])
+            elif slot == escrow.SLOT_LOG:
+                log = escrow.decode(escrow.LogRecord, other.blob)
+                session.restore_log(log, waiting[slot])
             elif slot >= escrow.SLOT_RING:
                 ring = escrow.decode(escrow.RingRecord, other.blob)
                 session.restore_ring(slot - escrow.SLOT_RING, ring, waiting[slot])
+        session.restored()
     finally:
         for fds in waiting.values():
             fds.close()

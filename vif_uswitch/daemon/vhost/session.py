@@ -17,14 +17,17 @@ Only a request that we do not serve at all is passed over with a note.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 
 import msgspec
 
 from vif_uswitch.daemon.escrow import (
+    SLOT_LOG,
     SLOT_MEMORY,
     SLOT_RING,
     SLOT_SESSION,
+    LogRecord,
     MemoryRecord,
     Record,
     RegionRecord,
@@ -34,22 +37,25 @@ from vif_uswitch.daemon.escrow import (
 from vif_uswitch.daemon.vhost import features as virtio
 from vif_uswitch.daemon.vhost import msg
 from vif_uswitch.daemon.vhost.actions import (
+    Announce,
     EnableRing,
     Note,
     Part,
     Refused,
     Save,
     SetCall,
+    SetLog,
     SetMemory,
     StartRing,
     Steps,
     StopRing,
     Tolerable,
 )
+from vif_uswitch.daemon.vhost.dirty import LogFile, check_covers, claim_log, in_force
 from vif_uswitch.daemon.vhost.fds import Fds, Unfit, check_eventfd
 from vif_uswitch.daemon.vhost.msg import Message, Request, Violation
 from vif_uswitch.daemon.vhost.ring import EVENTFDS, Ring, claim, close_regions, covers
-from vif_uswitch.dataplane.base import DataplaneRefused, MemRegion, RingSetup
+from vif_uswitch.dataplane.base import DataplaneRefused, DirtyLog, MemRegion, RingSetup
 
 RINGS_MAX = 16  # US_RINGS_MAX
 MEM_SLOTS = 64  # US_REGIONS_MAX
@@ -68,6 +74,8 @@ class Session:
         self.mtu = mtu
         self.record = SessionRecord(peer_pid=peer_pid, queue_pairs=queues)
         self.memory: tuple[MemRegion, ...] = ()
+        self.log: LogFile | None = None
+        self._recording: DirtyLog | None = None  # what the dataplane was told of it
         self.rings = [Ring(i) for i in range(RINGS_MAX)]
         self._dirty: set[int] = set()
         self._used = {SLOT_SESSION, SLOT_MEMORY}
@@ -75,6 +83,7 @@ class Session:
     def close(self) -> None:
         """Closes every file descriptor of the session."""
         self._forget_memory()
+        self._forget_log()
         for ring in self.rings:
             ring.close()
 
@@ -118,6 +127,10 @@ class Session:
         if slot == SLOT_MEMORY:
             rows = (RegionRecord(r.gpa, r.size, r.uva, r.mmap_offset) for r in self.memory)
             return MemoryRecord(tuple(rows)), tuple(r.fd for r in self.memory)
+        if slot == SLOT_LOG:
+            if self.log is None:
+                return LogRecord(), ()
+            return LogRecord(self.log.area.size, self.log.area.offset), (self.log.fd,)
         ring = self.rings[slot - SLOT_RING]
         return ring.record, ring.fds()
 
@@ -126,6 +139,18 @@ class Session:
             raise ValueError(f"{len(record.regions)} regions with {len(fds)} fds")
         rows = zip(record.regions, fds.take_all(), strict=True)
         self.memory = tuple(MemRegion(r.gpa, r.size, r.uva, r.mmap_offset, fd) for r, fd in rows)
+
+    def restore_log(self, record: LogRecord, fds: Fds) -> None:
+        if len(fds) != (record.size > 0):
+            raise ValueError(f"a dirty log of {record.size} bytes with {len(fds)} fds")
+        fd = fds.take_one()
+        if fd is not None:
+            self.log = LogFile(msg.Log(record.size, record.offset), fd)
+            self._used.add(SLOT_LOG)
+
+    def restored(self) -> None:
+        """Everything is back; the dataplane was told of it by an earlier uswitchd."""
+        self._recording = in_force(self.record.features, self.log, self.rings)
 
     def restore_ring(self, index: int, record: RingRecord, fds: Fds) -> None:
         names = [n for n in EVENTFDS if getattr(record, f"has_{n}")]
@@ -141,6 +166,8 @@ class Session:
         """What a new dataplane has to do.  Rings go on where the guest saw the last one end."""
         if self.memory:
             yield SetMemory(self.memory)
+        if self._recording is not None:
+            yield SetLog(self._recording)
         for ring in self.rings:
             if ring.record.active:
                 yield StartRing(self._setup(ring, BASE_FROM_USED, resume=True))
@@ -184,10 +211,12 @@ class Session:
             yield from self._swap_memory(claim(body.regions, fds))
         elif isinstance(body, msg.Region):
             yield from self._edit_memory(request, body, fds)
-        elif request == Request.RESET_OWNER:
-            yield from self._stop_all()
-        elif request == Request.RESET_DEVICE:
-            yield from self._reset_device()
+        elif isinstance(body, msg.Log):
+            return (yield from self._set_log_base(body, fds))
+        elif request == Request.SET_LOG_FD:
+            self._check_log_fd(fds)
+        elif request in _RESETS:
+            yield from _RESETS[Request(request)](self)
         elif request != Request.SET_OWNER:
             raise Tolerable("not offered by this switch")
         return None
@@ -209,11 +238,13 @@ class Session:
             raise Refused(f"features {value & ~self.offered:#x} were not offered")
         if self.record.features_set and value == self.record.features:
             return
-        running = [ring for ring in self.rings if ring.record.active]
-        for ring in running:
+        yield from self._record_as(value, self.log)  # may refuse: before anything else changes
+        changed = self.record.features ^ value
+        stopped = [r for r in self.rings if r.record.active] if changed & ~virtio.LOG_ALL else []
+        for ring in stopped:
             yield from self._stop(ring)
         self._set_record(features=value, features_set=True)
-        yield from self._start_those_ready(running)
+        yield from self._start_those_ready(self.rings if changed & virtio.LOG_ALL else stopped)
 
     def _set_protocol_features(self, value: int) -> Part:
         if value & ~virtio.PROTOCOL_OFFERED:
@@ -245,6 +276,7 @@ class Session:
             ring.record = RingRecord()
             self._dirty.add(SLOT_RING + ring.index)
         self._set_record(features=0, features_set=False, status=0)
+        yield from self._record_as(0, self.log)
 
     # ---- rings ----
 
@@ -271,8 +303,7 @@ class Session:
         return None
 
     def _set_addr(self, ring: Ring, addr: msg.VringAddr) -> Part:
-        # flags bit 0 asks for dirty logging, which is not offered.
-        if addr.flags:
+        if addr.flags & ~msg.VRING_F_LOG:
             raise Refused(f"ring address flags {addr.flags:#x}")
         if addr.desc % 16 or addr.avail % 2 or addr.used % 4:  # virtio 1.2 §2.7
             raise Refused(
@@ -282,6 +313,7 @@ class Session:
         yield from self._change(
             ring, addressed=True, desc_uva=addr.desc, avail_uva=addr.avail, used_uva=addr.used
         )
+        yield from self._log_ring(ring, bool(addr.flags & msg.VRING_F_LOG), addr.log)
 
     def _set_fd(self, request: int, ring: Ring, fds: Fds) -> Part:
         for fd in fds:
@@ -321,7 +353,8 @@ class Session:
     def _setup(self, ring: Ring, base: int, resume: bool) -> RingSetup:
         r = ring.record
         return RingSetup(
-            ring=ring.index, size=r.size, base=base, features=self.record.features,
+            ring=ring.index, size=r.size, base=base,
+            features=self.record.features & ~virtio.LOG_ALL,
             desc_uva=r.desc_uva, avail_uva=r.avail_uva, used_uva=r.used_uva,
             enabled=self.enabled(ring), resume=resume, kick_fd=ring.kick, call_fd=ring.call,
         )  # fmt: skip
@@ -329,6 +362,11 @@ class Session:
     def _start_if_ready(self, ring: Ring) -> Part:
         """Starts a ring that has all it needs; Tolerable if it cannot run as it is."""
         if ring.record.active or not ring.ready or not self.memory:
+            return
+        if self.record.features & virtio.LOG_ALL and self.log is None:
+            # A front-end that connects again in the middle of a migration says so before it brings
+            # the log: what went into the guest until then would be lost on the other host.
+            yield Note(f"ring {ring.index} waits for the dirty log")
             return
         if not covers(self.memory, ring.record, self.packed):
             raise Tolerable(f"ring {ring.index} lies outside of guest memory")
@@ -389,6 +427,8 @@ class Session:
     def _swap_memory(self, regions: tuple[MemRegion, ...]) -> Part:
         """Installs a table; running rings move over, those left outside of it stop first."""
         try:
+            if self._recording is not None:
+                check_covers(self._recording, regions, self.rings)
             for ring in self.rings:
                 if ring.record.active and not covers(regions, ring.record, self.packed):
                     yield from self._stop(ring)
@@ -406,6 +446,68 @@ class Session:
         self.memory = ()
 
 
+    # ---- live migration ----
+
+    def _record_as(self, features: int, log: LogFile | None) -> Part:
+        """Has the dataplane record dirty pages as these demand; Refused leaves it as it was."""
+        wanted = in_force(features, log, self.rings)
+        if wanted == self._recording:
+            return
+        if wanted is not None:
+            check_covers(wanted, self.memory, self.rings)
+        yield SetLog(wanted)
+        self._recording = wanted
+
+    def _set_log_base(self, area: msg.Log, fds: Fds) -> Steps:
+        if not self.record.protocol_features & virtio.LOG_SHMFD:
+            raise Refused("the protocol feature LOG_SHMFD was not negotiated")
+        log = claim_log(area, fds)
+        try:
+            yield from self._record_as(self.record.features, log)
+        except BaseException:
+            log.close()
+            raise
+        self._forget_log()
+        self.log = log
+        self._dirty.add(SLOT_LOG)
+        yield from self._start_those_ready(self.rings)
+        return msg.reply_number(Request.SET_LOG_BASE, 0)
+
+    def _log_ring(self, ring: Ring, logged: bool, gpa: int) -> Part:
+        """Whether and where writes to a used ring are recorded; the ring itself does not stop."""
+        before = ring.record
+        ring.update(log_used=logged, log_gpa=gpa if logged else 0)
+        if ring.record == before:
+            return
+        try:
+            yield from self._record_as(self.record.features, self.log)
+        except BaseException:
+            ring.record = before
+            raise
+        self._dirty.add(SLOT_RING + ring.index)
+
+    def _check_log_fd(self, fds: Fds) -> None:
+        """An eventfd to say that the log changed.  Optional, and QEMU looks by itself: not kept."""
+        for fd in fds:
+            check_eventfd(fd)
+
+    def _send_rarp(self, value: int) -> Part:
+        mac = value.to_bytes(8, sys.byteorder)[:6]
+        if not self.record.protocol_features & virtio.RARP:
+            raise Tolerable("the protocol feature RARP was not negotiated")
+        if mac[0] & 1 or not any(mac):
+            raise Tolerable(f"{mac.hex(':')} is no address of a single station")
+        try:
+            yield Announce(mac)
+        except DataplaneRefused as error:
+            raise Tolerable(f"{mac.hex(':')} is not announced: {error}") from error
+
+    def _forget_log(self) -> None:
+        if self.log is not None:
+            self.log.close()
+        self.log = None
+
+
 _ANSWERS: dict[Request, Callable[[Session], int]] = {
     Request.GET_FEATURES: lambda s: s.offered,
     Request.GET_PROTOCOL_FEATURES: lambda s: virtio.PROTOCOL_OFFERED,
@@ -414,9 +516,15 @@ _ANSWERS: dict[Request, Callable[[Session], int]] = {
     Request.GET_STATUS: lambda s: s.record.status,
 }
 
+_RESETS: dict[Request, Callable[[Session], Part]] = {
+    Request.RESET_OWNER: Session._stop_all,
+    Request.RESET_DEVICE: Session._reset_device,
+}
+
 _NUMBERS: dict[Request, Callable[[Session, int], Part]] = {
     Request.SET_FEATURES: Session._set_features,
     Request.SET_PROTOCOL_FEATURES: Session._set_protocol_features,
+    Request.SEND_RARP: Session._send_rarp,
     Request.NET_SET_MTU: Session._set_mtu,
     Request.SET_STATUS: Session._set_status,
 }

@@ -22,6 +22,7 @@ PAYLOAD = {
     msg.VringFd: wire.number(0),
     msg.Region: wire.one_region(wire.region()),
     msg.Table: wire.table(wire.region()),
+    msg.Log: wire.log(1),
     msg.Opaque: b"x" * 40,
 }
 

@@ -145,8 +145,9 @@ def test_constants_are_the_headers() -> None:
 
 def test_golden_trace_of_qemu_10(driver: Driver, ram: int, event: int) -> None:
     """The order QEMU 10 sends: rings enabled before any memory, call before kick."""
-    features = driver.send(1)
-    assert features is not None
+    offered = driver.send(1)
+    assert offered is not None
+    features = offered & ~virtio.LOG_ALL  # QEMU asks for it when a migration begins
     assert driver.send(15) == virtio.PROTOCOL_OFFERED
     assert driver.send(16, wire.number(virtio.PROTOCOL_OFFERED), need_reply=False) is None
     assert driver.send(17) == 8
@@ -154,7 +155,7 @@ def test_golden_trace_of_qemu_10(driver: Driver, ram: int, event: int) -> None:
     assert driver.send(21, fds=[event], need_reply=True) == 1  # SET_BACKEND_REQ_FD: not offered
     driver.take(Note)
     assert driver.send(3, need_reply=False) is None
-    assert driver.send(1) == features
+    assert driver.send(1) == offered
     for ring in (0, 1):
         driver.send(13, wire.number(ring), [event], need_reply=False)
         driver.send(14, wire.number(ring), [event], need_reply=False)
@@ -348,7 +349,6 @@ def test_m8_features_while_running(driver: Driver, ram: int, event: int) -> None
     starts = driver.take(StartRing)
     assert all(a.setup.features == MODERN | 1 << 15 for a in starts)  # type: ignore[union-attr]
     assert all(a.setup.base == driver.base for a in starts)  # type: ignore[union-attr]
-    assert driver.send(2, wire.number(MODERN | 1 << 26)) == 1, "LOG_ALL is not offered"
     assert driver.running == {0, 1}
 
 
@@ -455,12 +455,6 @@ def test_status(driver: Driver, ram: int, event: int) -> None:
 @pytest.mark.parametrize(("mtu", "answer"), [(67, 1), (68, 0), (1500, 0), (1501, 1), (1 << 40, 1)])
 def test_mtu(driver: Driver, mtu: int, answer: int) -> None:
     assert driver.send(20, wire.number(mtu)) == answer
-
-
-def test_dirty_logging_is_refused(driver: Driver, event: int) -> None:
-    assert driver.send(9, wire.addr(0, flags=1)) == 1
-    assert driver.send(6, b"x" * 16, [event]) == 1
-    assert driver.send(7, b"", [event]) == 1
 
 
 def test_get_vring_base_of_a_ring_that_never_was(driver: Driver) -> None:
