@@ -28,6 +28,7 @@ from testbed.qmp import Qmp, QmpError
 BOOT_SECONDS = 120.0
 RUN_SECONDS = 60.0
 PLUG_SECONDS = 60.0
+MIGRATE_SECONDS = 120.0
 
 
 def parse_size(text: str) -> int:
@@ -82,24 +83,44 @@ class Guest:
 
     def restore(self, snapshot: Path) -> None:
         """Start from a saved state (testbed/snapshot.py), without NICs, and wait until it runs."""
-        self._start((), snapshot)
+        self._start((), f"file:{snapshot}")
+        self.resume()
+        self.run(f"hostname {self.name}")
+
+    def resume(self) -> None:
+        """Go on where the saved or migrated state ends, once that is complete."""
+        self._wait_status("paused", "prelaunch")
+        self.qmp.command("cont")
+
+    def _wait_status(self, *wanted: str) -> None:
         deadline = time.monotonic() + BOOT_SECONDS
-        while True:
+        status = "none"
+        while status not in wanted:
+            if time.monotonic() > deadline:
+                raise TestbedError(f"guest {self.name} is {status}, not {wanted[0]}")
+            time.sleep(0.02)
             self.check()
             try:
                 status = self.qmp.command("query-status")["status"]
             except TestbedError:
                 status = "none"
-            if status in ("running", "paused"):
-                break
-            if time.monotonic() > deadline:
-                raise TestbedError(f"guest {self.name} could not be restored: {status}")
-            time.sleep(0.02)
-        if status == "paused":
-            self.qmp.command("cont")
-        self.run(f"hostname {self.name}")
 
-    def _start(self, nics: Sequence[Nic], incoming: Path | None) -> None:
+    def receive(self, nics: Sequence[Nic], uri: str) -> None:
+        """Start as the destination of a migration; it stays paused when that is complete."""
+        self._start(nics, uri)
+        self._wait_status("inmigrate")
+
+    def migrate(self, uri: str, timeout: float = MIGRATE_SECONDS) -> dict[str, object]:
+        """Move to a guest that receives there; returns what QEMU says of it.  Paused afterwards."""
+        self.qmp.command("migrate", uri=uri)
+        deadline = time.monotonic() + timeout
+        while (info := self.qmp.command("query-migrate")).get("status") != "completed":
+            if info.get("status") in ("failed", "cancelled") or time.monotonic() > deadline:
+                raise TestbedError(f"guest {self.name} did not migrate: {info}")
+            time.sleep(0.05)
+        return dict(info)
+
+    def _start(self, nics: Sequence[Nic], incoming: str | None) -> None:
         if self._child is not None and self._child.alive():
             raise TestbedError(f"guest {self.name} runs already")
         for kind in ("qmp", "cmd", "tty", "log"):

@@ -108,8 +108,8 @@ class Machine:
 
 
 def command_line(machine: Machine, name: str, directory: Path, network: Network | None,
-                 nics: list[Nic], incoming: Path | None) -> list[str]:
-    """Everything after which a guest runs (or waits for ``cont`` when restored)."""
+                 nics: list[Nic], incoming: str | None) -> list[str]:
+    """Everything after which a guest runs, or waits for ``cont`` if its state is ``incoming``."""
     def port(kind: str) -> list[str]:
         return ["-serial", f"unix:{directory / name}.{kind},server=on,wait=off"]
 
@@ -121,7 +121,7 @@ def command_line(machine: Machine, name: str, directory: Path, network: Network 
     for slot, nic in enumerate(nics):
         words += nic.arguments(slot)
     if incoming is not None:
-        words += ["-incoming", f"file:{incoming}"]
+        words += ["-S", "-incoming", incoming]
     return words
 
 

@@ -181,6 +181,7 @@ class Frontend:
             self.protocol_features = self.ask_u64(m.Req.GET_PROTOCOL_FEATURES) & (
                 m.PF_REPLY_ACK | m.PF_CONFIGURE_MEM_SLOTS | m.PF_STATUS | m.PF_MTU
                 | (m.PF_MQ if len(self.rings) > 2 else 0)
+                | m.PF_LOG_SHMFD | m.PF_RARP
             )
             self.send(m.Req.SET_PROTOCOL_FEATURES, struct.pack("<Q", self.protocol_features))
         self.send(m.Req.SET_OWNER)
