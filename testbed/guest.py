@@ -89,7 +89,7 @@ class Guest:
 
     def resume(self) -> None:
         """Go on where the saved or migrated state ends, once that is complete."""
-        self._wait_status("paused", "prelaunch")
+        self.wait_migrated()
         self.qmp.command("cont")
 
     def _wait_status(self, *wanted: str) -> None:
@@ -119,6 +119,10 @@ class Guest:
                 raise TestbedError(f"guest {self.name} did not migrate: {info}")
             time.sleep(0.05)
         return dict(info)
+
+    def wait_migrated(self) -> None:
+        """All of the state has arrived; paused, for resume()."""
+        self._wait_status("paused", "prelaunch")
 
     def _start(self, nics: Sequence[Nic], incoming: str | None) -> None:
         if self._child is not None and self._child.alive():

@@ -497,6 +497,8 @@ class Session:
             raise Tolerable("the protocol feature RARP was not negotiated")
         if mac[0] & 1 or not any(mac):
             raise Tolerable(f"{mac.hex(':')} is no address of a single station")
+        if not any(ring.record.active for ring in self.rings):
+            return  # nothing can come from the port yet; QEMU says it several times
         try:
             yield Announce(mac)
         except DataplaneRefused as error:

@@ -288,6 +288,11 @@ def test_rarp_for_no_single_station(running: Driver, mac: bytes) -> None:
     assert running.take(Announce) == []
 
 
+def test_rarp_before_any_ring_runs(driver: Driver) -> None:
+    assert driver.send(SEND_RARP, rarp(MAC)) == 0
+    assert driver.actions == []
+
+
 def test_rarp_not_negotiated(running: Driver) -> None:
     assert running.send(16, wire.number(virtio.PROTOCOL_OFFERED & ~virtio.RARP)) == 0
     assert running.send(SEND_RARP, rarp(MAC), need_reply=False) is None
