@@ -8,16 +8,18 @@ Either way the witnesses on the same worker lose nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from .conftest import Guest, Lab, Witnesses, frame
 from .frontend import GuestRam
+from .frontend.dirty import DirtyLog
 from .frontend.peer import RX, TX
 from .frontend.virtq import DESC, INDIRECT, NEXT, WRITE
 
@@ -25,13 +27,17 @@ BROADCAST = b"\xff" * 6
 RAM = 8 << 20
 
 
-@pytest.fixture
-def pair(lab: Lab) -> tuple[Guest, Guest]:
-    """A liar and somebody who would receive what it sends."""
+@pytest.fixture(params=["plain", "logged"])
+def pair(lab: Lab, request: pytest.FixtureRequest) -> Iterator[tuple[Guest, Guest]]:
+    """A liar and somebody who would receive what it sends; with dirty pages logged as well (L6)."""
     liar, other = lab.guest("liars"), lab.guest("liars")
     liar.send(BROADCAST, [b"hello"])
     other.front.recv_frames(1)
-    return liar, other
+    with contextlib.ExitStack() as logs:
+        if request.param == "logged":
+            for guest in (liar, other):
+                logs.enter_context(DirtyLog(guest.front)).turn_on()
+        yield liar, other
 
 
 def push(guest: Guest, head: int) -> None:
