@@ -119,6 +119,7 @@ class Session:
     def claim_all(self) -> None:
         """What is in the escrow is not to be trusted: the session may have any ring."""
         self._used.update(SLOT_RING + ring.index for ring in self.rings)
+        self._used.add(SLOT_LOG)
 
     def entry(self, slot: int) -> tuple[Record, tuple[int, ...]]:
         """What belongs into a slot; the connection's fd is added by who owns it."""
