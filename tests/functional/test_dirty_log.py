@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -47,8 +48,9 @@ def receive_some(a: Guest, b: Guest, tag: bytes, count: int = 20) -> None:
     payloads = [tag + bytes([i]) + os.urandom(1200) for i in range(count)]
     a.send(b, payloads)
     ring = b.front.rings[RX]
+    end = time.monotonic() + 30
     while (ring.used_idx() - ring.last_used) & 0xFFFF < count:
-        pass
+        assert time.monotonic() < end, "the frames do not arrive"
 
 
 def used_pages(guest: Guest, index: int) -> set[int]:
@@ -113,13 +115,17 @@ def test_copy_under_traffic(pair: tuple[Guest, Guest]) -> None:
         for i in range(20):
             snapshot = bytes(ram.map[:])
             receive_some(a, b, b"copy%d" % i)
-            differs = {p for p in range(len(snapshot) // 4096)
-                       if ram.map[p * 4096 : p * 4096 + 4096] != snapshot[p * 4096 : p * 4096 + 4096]}
+            pages = [slice(at, at + 4096) for at in range(0, len(snapshot), 4096)]
+            differs = [at for at in pages if ram.map[at] != snapshot[at]]
             collect()
-            for page in differs:
-                at = slice(page * 4096, page * 4096 + 4096)
+            for at in differs:
                 assert copy[at] == ram.map[at]
             b.front.recv_frames(20)
+
+
+def another(switch: Switch, old: int) -> bool:
+    now = switch.call("show")["dataplane"]
+    return bool(now["running"]) and now["pid"] != old
 
 
 @pytest.mark.parametrize("victim", ["dataplane", "daemon"])
@@ -134,8 +140,7 @@ def test_killed_while_logging(
         log.clear()
         if victim == "dataplane":
             old = switch.kill_dataplane()
-            lab.wait(lambda: switch.call("show")["dataplane"]["running"]
-                     and switch.call("show")["dataplane"]["pid"] != old, "another dataplane")  # fmt: skip
+            lab.wait(lambda: another(switch, old), "another dataplane")
             switch.wait_link(b.name)
             lab.wait(lambda: bool(used_pages(b, RX) <= log.dirty()), "the whole used ring marked")
         else:
