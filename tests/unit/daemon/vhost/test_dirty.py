@@ -242,7 +242,7 @@ def test_replay_and_escrow(running: Driver, log_file: int) -> None:
 
     record, fds = running.session.entry(escrow.SLOT_LOG)
     assert (record, len(fds)) == (escrow.LogRecord(SIZE, 0), 1)
-    later = Session(virtio.offered(0), 1500)
+    later = Session(virtio.offered(0, 1), 1500)
     later.record = running.session.record
     later.restore_log(escrow.LogRecord(SIZE, 0), Fds([os.dup(fds[0])]))
     for mine, other in zip(later.rings, running.session.rings, strict=True):
