@@ -226,7 +226,7 @@ int guest_mem_create(const struct us_mem_region *region, uint32_t n, const int *
     for (uint32_t i = 0; i < n; i++) {
         const struct us_mem_region *const from = &region[order[i]];
         struct guest_region *const r = &mem->region[i];
-        struct guest_mapping mapping;
+        struct guest_mapping mapping = { 0 };
 
         r->gpa = from->gpa;
         r->size = from->size;

@@ -254,7 +254,7 @@ def test_replay_and_escrow(running: Driver, log_file: int) -> None:
     later.close()
     assert Session(0, 1500).entry(escrow.SLOT_LOG) == (escrow.LogRecord(), ())
     for blob, count in ((escrow.LogRecord(), 1), (escrow.LogRecord(SIZE), 0)):
-        given = Fds([os.dup(log_file)] * count)
+        given = Fds([os.dup(log_file) for _ in range(count)])
         with pytest.raises(ValueError, match="dirty log"):
             Session(0, 1500).restore_log(blob, given)
         given.close()
@@ -290,7 +290,7 @@ def test_rarp_for_no_single_station(running: Driver, mac: bytes) -> None:
 
 def test_rarp_before_any_ring_runs(driver: Driver) -> None:
     assert driver.send(SEND_RARP, rarp(MAC)) == 0
-    assert driver.actions == []
+    assert driver.take(Announce) == []
 
 
 def test_rarp_not_negotiated(running: Driver) -> None:
