@@ -30,6 +30,7 @@ struct pass {
 static inline bool scan(struct take *t, struct pass *p, unsigned most, struct desc *longer)
 {
     const uint32_t size = t->vq->mask + 1u;
+    const uint32_t hdr_len = t->vq->hdr_len, max_frame = t->max_frame;
     const struct guest_region *r = t->hint;
     uint16_t *const id = &t->vq->taken[t->vq->n_taken], *const len = &t->vq->taken_len[t->vq->n_taken];
     uint16_t pos = p->pos;
@@ -48,7 +49,7 @@ static inline bool scan(struct take *t, struct pass *p, unsigned most, struct de
         }
         id[i] = d.next;
         len[i] = 1;
-        p->single[i] = take_single(t, &r, &d);
+        p->single[i] = take_single(t->map->mem, hdr_len, max_frame, &r, &d);
         if (__builtin_expect(!p->single[i].src, 0))
             p->other[i] = d;
     }

@@ -38,12 +38,14 @@ static inline void take_descs(struct take *t, unsigned n, struct single *single,
 {
     const struct vring_desc *const desc = t->map->desc;
     const uint16_t *const head = t->vq->taken;
+    const struct guest_mem *const mem = t->map->mem;
+    const uint32_t hdr_len = t->vq->hdr_len, max_frame = t->max_frame;
     const struct guest_region *r = t->hint;
 
     for (unsigned i = 0; i < n; i++) {
         const struct desc d = split_desc_load(&desc[head[i]]);
 
-        single[i] = take_single(t, &r, &d);
+        single[i] = take_single(mem, hdr_len, max_frame, &r, &d);
         if (__builtin_expect(!single[i].src, 0))
             other[i] = d;
     }

@@ -49,16 +49,19 @@ struct single {
 
 /**
  * take_single() - translate a descriptor, if it is a single one of ordinary length
- * @t: burst
+ * @mem: table
+ * @hdr_len: of the ring
+ * @max_frame: of the port; both apart from struct take, so that they stay in registers
  * @r: the region hit last; updated
  * @d: descriptor, copied
  *
  * Prefetches what take_run() will read.
  */
-static inline struct single take_single(const struct take *t, const struct guest_region **r, const struct desc *d)
+static inline struct single take_single(const struct guest_mem *mem, uint32_t hdr_len, uint32_t max_frame,
+                                        const struct guest_region **r, const struct desc *d)
 {
-    const uint32_t least = t->vq->hdr_len + US_FRAME_MIN, readable = t->vq->hdr_len + SNAP_SHORT;
-    const uint32_t span = t->max_frame + VLAN_TAG_LEN - US_FRAME_MIN;
+    const uint32_t least = hdr_len + US_FRAME_MIN, readable = hdr_len + SNAP_SHORT;
+    const uint32_t span = max_frame + VLAN_TAG_LEN - US_FRAME_MIN;
     const uint32_t need = d->len > readable ? d->len : readable;
     struct single s = { .src = NULL, .len = d->len };
     uint64_t off = d->addr - (*r)->gpa;
@@ -66,7 +69,7 @@ static inline struct single take_single(const struct take *t, const struct guest
     if (__builtin_expect((d->flags & (VRING_DESC_F_NEXT | VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)) == 0 &&
                          d->len - least <= span, 1)) {
         if (__builtin_expect(off >= (*r)->size, 0)) {
-            const struct guest_region *const hit = guest_mem_find(t->map->mem, d->addr);
+            const struct guest_region *const hit = guest_mem_find(mem, d->addr);
 
             *r = hit ? hit : *r;
             off = d->addr - (*r)->gpa;
