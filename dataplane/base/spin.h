@@ -61,6 +61,13 @@ static inline void spin_lock(struct spin *s)
     }
 }
 
+/* False if somebody else has it. */
+static inline bool spin_try_lock(struct spin *s)
+{
+    return !atomic_load_explicit(&s->held, memory_order_relaxed) &&
+           !atomic_exchange_explicit(&s->held, 1, memory_order_acquire);
+}
+
 /* By the holder. Pairs with spin_lock(). */
 static inline void spin_unlock(struct spin *s)
 {

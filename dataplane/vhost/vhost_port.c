@@ -51,7 +51,11 @@ static struct virtq *tx_ring_of(const struct rxq *q)
 
 static unsigned vhost_rx_burst(struct rxq *q, struct burst *b)
 {
-    return virtq_rx_burst(tx_ring_of(q), b);
+    const unsigned n = virtq_rx_burst(tx_ring_of(q), b);
+
+    if (n == 0)
+        virtq_idle(&vhost_of(q->port)->ring[2 * q->index]);
+    return n;
 }
 
 static void vhost_rx_complete(struct rxq *q, struct burst *b)

@@ -113,6 +113,9 @@ struct virtq {
     uint16_t used_idx;                      /* next used entry to write; never read back from the guest */
     uint16_t n_taken;                       /* TX ring: heads between rx_burst and rx_complete, else 0 */
     uint16_t region;                        /* index of the region hit last: a hint */
+    uint16_t last_head;                     /* TX ring, split: the head taken last */
+    uint16_t next_head;                     /* TX ring, split: a guess of the next, to have its line early */
+    _Atomic uint8_t warm_in;                /* RX ring: idle looks until virtq_warm() does it; 0: not wanted */
     const struct virtq_map *taken_map;      /* TX ring: the map they were taken with; valid within a turn */
     uint16_t taken[BURST_MAX];              /* TX ring: those heads; packed: their buffer ids */
     uint16_t taken_len[BURST_MAX];          /* TX ring, packed: descriptors of the ring that each takes up */
@@ -235,6 +238,16 @@ void virtq_disarm(struct virtq *vq);
  */
 unsigned virtq_tx_burst(struct virtq *vq, struct frame *const *frames, unsigned n);
 
+/**
+ * virtq_idle() - nothing to do at the moment: perhaps for what the next frame to this ring will need
+ * @vq: RX ring
+ *
+ * Worker.  A frame that comes alone waits for one cache line after the other, from the other processor: the avail
+ * ring's, the descriptor's, the buffer's.  Some looks after a delivery, when the driver has had time to put a new
+ * buffer there, they are fetched while nobody waits.  No value is kept: the frame's burst loads and checks its own.
+ */
+void virtq_idle(struct virtq *vq);
+
 /*
  * The same for a split ring (virtio 1.2, 2.7) that is up and, for an RX ring, locked; virtq_io.c's business alone.
  * split_rx_complete() only when something was taken.
@@ -242,6 +255,7 @@ unsigned virtq_tx_burst(struct virtq *vq, struct frame *const *frames, unsigned 
 unsigned split_rx_burst(struct virtq *vq, const struct virtq_map *map, struct burst *b);
 void split_rx_complete(struct virtq *vq, const struct virtq_map *map);
 unsigned split_tx_burst(struct virtq *vq, const struct virtq_map *map, struct frame *const *frames, unsigned n);
+void split_warm(struct virtq *vq, const struct virtq_map *map);
 bool split_arm(struct virtq *vq, const struct virtq_map *map);
 void split_disarm(struct virtq *vq, const struct virtq_map *map);
 

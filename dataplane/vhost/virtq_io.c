@@ -9,6 +9,9 @@
  */
 #include "vhost/virtq.h"
 
+/* Idle looks after a delivery, each about 0.1 us, in which a driver takes the frame and puts a new buffer there. */
+#define WARM_AFTER 6
+
 /* acquire: the map was filled before it was published */
 static inline const struct virtq_map *map_of(const struct virtq *vq)
 {
@@ -53,6 +56,7 @@ static unsigned deliver(struct virtq *vq, struct frame *const *frames, unsigned 
         vq->count->drop[DROP_link_down] += n;
         return 0;
     }
+    atomic_store_explicit(&vq->warm_in, WARM_AFTER, memory_order_relaxed);
     return map->packed ? packed_tx_burst(vq, map, frames, n) : split_tx_burst(vq, map, frames, n);
 }
 
@@ -66,6 +70,31 @@ unsigned virtq_tx_burst(struct virtq *vq, struct frame *const *frames, unsigned 
     delivered = deliver(vq, frames, n);
     spin_unlock(&vq->lock);
     return delivered;
+}
+
+static void warm(struct virtq *vq)
+{
+    const struct virtq_map *const map = map_of(vq);
+
+    if (map && !map->packed && is_enabled(vq) && !port_is_broken(vq->port))
+        split_warm(vq, map);
+}
+
+void virtq_idle(struct virtq *vq)
+{
+    const uint8_t left = atomic_load_explicit(&vq->warm_in, memory_order_relaxed);
+
+    if (left == 0)
+        return;
+    atomic_store_explicit(&vq->warm_in, (uint8_t)(left - 1), memory_order_relaxed);
+    if (left > 1)
+        return;
+    if (!vq->port->shared) {
+        warm(vq);
+    } else if (spin_try_lock(&vq->lock)) {
+        warm(vq);
+        spin_unlock(&vq->lock);
+    }
 }
 
 bool virtq_arm(struct virtq *vq)

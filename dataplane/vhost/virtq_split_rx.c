@@ -83,13 +83,26 @@ static inline unsigned take_frames(struct take *t, unsigned n, const struct sing
     return i;
 }
 
+/* Drivers go through their descriptors in steps, or take the same one again and again. */
+static inline void guess_head(struct virtq *vq, unsigned n)
+{
+    const uint16_t last = vq->taken[n - 1], before = n > 1 ? vq->taken[n - 2] : vq->last_head;
+
+    vq->last_head = last;
+    vq->next_head = (uint16_t)(2 * last - before);
+}
+
 unsigned split_rx_burst(struct virtq *vq, const struct virtq_map *map, struct burst *b)
 {
     struct take t = { .vq = vq, .map = map, .b = b };
     struct single single[BURST_MAX];
     struct desc other[BURST_MAX];
-    unsigned n = split_avail(vq, map, BURST_MAX / 2);
+    unsigned n;
 
+    /* A frame that comes alone: its entry and, if the guess is right, its descriptor come with the index. */
+    guest_prefetch(&map->avail->ring[vq->last_avail & vq->mask]);
+    guest_prefetch(&map->desc[vq->next_head & vq->mask]);
+    n = split_avail(vq, map, BURST_MAX / 2);
     if (n == 0)
         return 0;
     if (n > BURST_MAX - b->held_back)
@@ -98,6 +111,7 @@ unsigned split_rx_burst(struct virtq *vq, const struct virtq_map *map, struct bu
     t.max_frame = atomic_load_explicit(&vq->port->max_frame, memory_order_relaxed);
     if (!take_heads(&t, n))
         return 0;
+    guess_head(vq, n);
     take_descs(&t, n, single, other);
     n = take_frames(&t, n, single, other);
     vq->region = (uint16_t)(t.hint - map->mem->region);

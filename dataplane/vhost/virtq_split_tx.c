@@ -87,6 +87,21 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
     return i;
 }
 
+void split_warm(struct virtq *vq, const struct virtq_map *map)
+{
+    const struct guest_region *r = virtq_region_hint(vq, map->mem);
+    struct slot next;
+    uint16_t head;
+
+    guest_prefetch_write(&map->used->ring[vq->used_idx & vq->mask]);
+    guest_prefetch_write(&map->used->idx);
+    if (split_avail(vq, map, 1) && split_head(vq, map, vq->last_avail, &head)) {
+        const struct desc d = split_desc_load(&map->desc[head]);
+
+        slot_fill(&next, map->mem, &r, &d); /* which prefetches */
+    }
+}
+
 unsigned split_tx_burst(struct virtq *vq, const struct virtq_map *map, struct frame *const *frames, unsigned n)
 {
     struct put t;
