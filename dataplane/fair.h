@@ -35,8 +35,6 @@
 #define FAIR_CREDIT (4 * FAIR_TURN)             /* so far below it a queue that was silent may come back */
 #define FAIR_CHARGE_MAX (8 * FAIR_TURN)         /* of one burst, whatever the counter says */
 #define FAIR_CONTEST (64 * FAIR_TURN)           /* cycles spent until a competition counts as over */
-/* A poll that brings no frame and costs less is not worth asking whether it threw some away. */
-#define FAIR_IDLE_POLL 1024
 
 /**
  * struct fair - what the queues of a worker have in common

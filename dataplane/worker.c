@@ -31,6 +31,10 @@
 #define EVENTS_MAX 64
 /* A sleeping worker looks so often at queues that announce nothing (RXQ_POLLED); without such queues, never. */
 #define POLLED_INTERVAL_MS 1
+/* Looks in vain that may go by without being charged: some hundred cycles, which whoever works next pays. */
+#define UNCHARGED_MAX 4
+/* So long after work a worker looks again without a pause in between: an answer may be on its way. */
+#define EAGER_NS 20000
 /* Who waits for a token longer than this is looked at in between; limits may change, and clocks. */
 #define TOKEN_WAIT_MAX_MS 1000
 
@@ -93,15 +97,17 @@ static bool has_dropped(struct queue_turn *t, const struct rxq *q)
     return moved;
 }
 
-/* The time since the queue before is this one's. */
+/* The time since a queue was charged is this one's.  Looks in vain are short: only every so many cost a clock. */
 static void charge_queue(struct worker *w, struct queue_turn *t, const struct rxq *q, unsigned n)
 {
-    const uint64_t now = clock_cycles();
-    const uint64_t spent = now - w->turn_began;
-    bool worked = n != 0;
+    const bool worked = has_dropped(t, q) || n != 0;
+    uint64_t now, spent;
 
-    if (n || spent >= FAIR_IDLE_POLL)
-        worked |= has_dropped(t, q);
+    if (!worked && ++w->uncharged < UNCHARGED_MAX)
+        return;
+    now = clock_cycles();
+    spent = now - w->turn_began;
+    w->uncharged = 0;
     w->turn_began = now;
     fair_charge(&w->fair, &t->fair, spent, worked);
     if (n)
@@ -312,7 +318,7 @@ void *worker_main(void *arg)
             w->busy_ns = now_ns;
         else if (now_ns - w->busy_ns >= w->poll_ns)
             worker_sleep(w);
-        else
+        else if (now_ns - w->busy_ns >= EAGER_NS)
             spin_pause();
     }
     thread_leave(w);

@@ -73,6 +73,7 @@ struct worker {
     /* worker only */
     uint32_t seen_changes __attribute__((aligned(WORKER_LINE)));
     uint64_t turn_began;                /* cycles; within a turn: when the queue at hand began */
+    uint32_t uncharged;                 /* looks in vain since the last charge */
     uint64_t wake_ns;                   /* the earliest end of a wait for tokens, UINT64_MAX: nobody waits */
     struct fair fair;
     struct queue_turn *turn;            /* owned, QUEUES_MAX */
