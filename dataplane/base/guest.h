@@ -200,13 +200,17 @@ static inline void guest_copy_short(void *dst, const void *src, size_t len)
     guest_barrier();
 }
 
+/* Where libc's way to copy begins to depend on how source and destination lie; see guest_copy.c. */
+#define GUEST_COPY_LONG 2048
+
+/* guest_copy() of GUEST_COPY_LONG bytes and more. */
+void guest_copy_long(void *dst, const void *src, size_t len);
+
 /**
  * guest_copy() - copy @len bytes; either side may be guest memory
  * @dst: where to, exactly @len bytes are written
  * @src: where from, exactly @len bytes are read
  * @len: any length
- *
- * Long pieces are libc's business, which picks the best code for the machine at run time.
  */
 static inline void guest_copy(void *dst, const void *src, size_t len)
 {
@@ -217,7 +221,10 @@ static inline void guest_copy(void *dst, const void *src, size_t len)
 #if GUEST_TSAN
     guest_bytes(dst, src, len);
 #else
-    memcpy(dst, src, len);
+    if (__builtin_expect(len < GUEST_COPY_LONG, 1))
+        memcpy(dst, src, len);
+    else
+        guest_copy_long(dst, src, len);
 #endif
     guest_barrier();
 }
