@@ -177,6 +177,7 @@ static enum drop_reason put_chains(struct put *t, const struct frame *f, uint32_
         merge_set_buffers(&s, t->map->log, chains);
     t->used += chains;
     t->known = UINT32_MAX;
+    t->vq->merged = (uint16_t)chains;
     return DROP_none;
 }
 

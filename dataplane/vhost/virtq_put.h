@@ -223,7 +223,7 @@ static inline __attribute__((always_inline)) unsigned put_burst(struct put *t, s
     while (i < n) {
         enum drop_reason why;
 
-        if (t->used - t->first >= t->slots && t->used < t->avail && !look_ahead(t, n - i)) {
+        if (t->used - t->first >= t->slots && t->used < t->avail && !look_ahead(t, (n - i) * t->vq->merged)) {
             count->drop[DROP_broken] += n - i;
             break;
         }

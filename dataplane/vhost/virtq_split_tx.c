@@ -69,6 +69,7 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
         const struct frame *const f = frames[i];
         const uint32_t need = hdr_len + f->len + tag_len(f);
 
+        /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): look_ahead() fills t->slots of them */
         if (__builtin_expect(need > s->room, 0))
             break;
         /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): dst is set, since need > 0 and so is room */
@@ -79,6 +80,7 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
     if (i) {
         t->used += i;
         t->known = UINT32_MAX;
+        t->vq->merged = 1;
         sum->frames += got.frames;
         sum->bytes += got.bytes;
         sum->flooded += got.flooded;

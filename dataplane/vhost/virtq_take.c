@@ -61,6 +61,8 @@ static enum drop_reason gather(struct take *t, const struct desc *d, uint16_t po
             /* The longest ring's longest chain fits; what is left is for the other frames of the burst. */
             if (b->n_iov >= BURST_IOV - BURST_MAX)
                 return DROP_chain_loop;
+            guest_prefetch(p);
+            guest_prefetch(p + 64);
             b->iov[b->n_iov++] = (struct iovec){ p, span };
         }
         if (!chain_has_next(c))
