@@ -69,7 +69,7 @@ def _trip(setting: Setting, contender: Contender, case: Case, gap: int) -> float
     with contender, Guests(setting.directory, contender, setting.cpus[1], case) as load:
         contender.ready()
         _prefer(setting, load)
-        load.ask("rtt 200 100")  # addresses become known
+        load.ask("rtt 20000 0")  # addresses become known, and all buffers are touched once
         return load.ask(f"rtt 2000 {gap}")["p50"]
 
 
