@@ -228,7 +228,7 @@ def test_there_and_back(switch: Switch, other: Switch, announce: str) -> None:
                 vm.guest = there
                 there.resume()
                 resumed = time.monotonic()
-                _wait(lambda since=resumed: pinger.answered_since(since), "answers")  # type: ignore[misc]
+                _wait(lambda since=resumed: pinger.answered_since(since), "answers")
                 print(f"moved in {resumed - began:.1f} s, {used} pages the same, "
                       f"downtime {info['downtime']} ms; answers again after "
                       f"{time.monotonic() - resumed:.1f} s")  # fmt: skip

@@ -205,7 +205,7 @@ class PackedRing(DriverRing):
         return self._put([(table, 16 * len(parts), INDIRECT)])
 
     def take_used(self) -> list[tuple[int, int]]:
-        out = []
+        out: list[tuple[int, int]] = []
         while True:
             entry = self.ram.read(self.desc + 16 * (self.last_used & 0x7FFF), 16)
             _, written, ident, flags = DESC.unpack(entry)

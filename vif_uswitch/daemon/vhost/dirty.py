@@ -48,7 +48,7 @@ def in_force(features: int, log: LogFile | None, rings: Iterable[Ring]) -> Dirty
     """What the dataplane records, and where."""
     if log is None or not features & virtio.LOG_ALL:
         return None
-    # Of a packed ring what the switch writes is all in memory (virtio 1.2 §2.8), and recorded there.
+    # What the switch writes to a packed ring is all in memory (virtio 1.2 §2.8), recorded there.
     packed = features & virtio.RING_PACKED
     used = tuple((r.index, r.record.log_gpa) for r in rings if r.record.log_used and not packed)
     return DirtyLog(log.area.size, log.area.offset, log.fd, used)
