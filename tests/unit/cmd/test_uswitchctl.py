@@ -274,7 +274,7 @@ def test_options_of_the_connection_stand_before_or_after(
 def test_wait_tells_how_things_are_and_gives_up(control: Control, ctl: Ctl) -> None:
     begun = time.monotonic()
     assert ctl("port add vm1 --wait --wait-timeout 1.5") == 5
-    assert 1 < time.monotonic() - begun < 5
+    assert time.monotonic() - begun > 1
     assert "waiting for vm1: waiting (1 s)" in ctl.err
     assert "port vm1: is not up after 1.5 s: link waiting. The port stays" in ctl.err
     timer = threading.Timer(0.4, lambda: control.fabric.lives.update({1: UP}))

@@ -83,7 +83,7 @@ def run(test: Callable[[Rig], Coroutine[Any, Any, None]]) -> None:
     assert not complaints, complaints
 
 
-async def until(true: Callable[[], object], timeout: float = 3.0) -> None:
+async def until(true: Callable[[], object], timeout: float = 30.0) -> None:
     """Waits for something to become true."""
     end = time.monotonic() + timeout
     while not true():

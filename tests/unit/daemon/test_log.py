@@ -70,10 +70,8 @@ def test_a_reader_that_stands_still_holds_nobody_up() -> None:
     handler.setFormatter(log.LineFormatter())
     logger = logging.Logger("uswitch.test")  # noqa: LOG001 (of this test alone)
     logger.addHandler(handler)
-    begun = time.monotonic()
-    for _ in range(3000):
+    for _ in range(3000):  # for ever, if one of them waited for the pipe
         logger.info("x" * 100)
-    assert time.monotonic() - begun < 2
     collected = bytearray()
     reader = threading.Thread(target=lambda: _drain(read, collected), daemon=True)
     reader.start()

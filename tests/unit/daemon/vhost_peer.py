@@ -91,7 +91,7 @@ class Peer:
     ) -> None:
         self.send_raw(message(request, payload, 9 if need_reply else 1), fds)
 
-    async def receive(self, timeout: float = 3.0) -> tuple[int, bytes] | None:
+    async def receive(self, timeout: float = 30.0) -> tuple[int, bytes] | None:
         """Request and payload of the next reply; None when we were hung up on."""
         loop = asyncio.get_running_loop()
 
@@ -129,7 +129,7 @@ class Peer:
     async def ack(self, request: int, payload: bytes = b"", fds: Sequence[int] = ()) -> int:
         return await self.ask(request, payload, fds, need_reply=True)
 
-    async def is_hung_up(self, timeout: float = 3.0) -> bool:
+    async def is_hung_up(self, timeout: float = 30.0) -> bool:
         try:
             return await self.receive(timeout) is None
         except asyncio.TimeoutError:

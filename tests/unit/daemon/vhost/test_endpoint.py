@@ -8,7 +8,6 @@ import os
 import pathlib
 import socket
 import stat
-import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -20,7 +19,7 @@ from vif_uswitch.exceptions import Conflict, InvalidInput, Unavailable
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(asyncio.wait_for(test, 60))
 
 
 def _listener(path: pathlib.Path, taken: list[socket.socket], mode: int = 0o660) -> Listener:
@@ -145,13 +144,12 @@ def test_connects_soon_after_the_socket_appears(short_dir: pathlib.Path) -> None
         await asyncio.sleep(0.4)  # by now it looks twice a second
         path.parent.mkdir()
         await asyncio.sleep(1.1)
+        connector._arm(3600)  # from here on only the news of the file can help
         qemu = socket.socket(socket.AF_UNIX)
         qemu.bind(str(path))
         await asyncio.sleep(0.02)  # QEMU takes its time between bind and listen
         qemu.listen()
-        began = time.monotonic()
-        sock = await asyncio.wait_for(connected, 2)
-        assert time.monotonic() - began < 0.1, "inotify did not help"
+        sock = await connected
         sock.close()
         connector.close()
         watcher.close()
