@@ -45,28 +45,6 @@ static time_t now_s(void)
     return now.tv_sec;
 }
 
-static int plug(uint32_t id)
-{
-    const struct us_port_add add = toy_guest_port(id);
-    const struct us_vhost_mem mem = toy_guest_mem(id);
-    const struct us_port_tags tags = { .port_id = id, .n = 1, .row = { { US_VID_UNTAGGED, 7 } } };
-    const int state_fd = us_state_page_create(id);
-    int rc = uswitch_port_add(us, &add, state_fd, -1);
-
-    state[id] = mmap(NULL, US_STATE_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, state_fd, 0);
-    close(state_fd);
-    if (rc == 0)
-        rc = uswitch_port_tags(us, &tags);
-    if (rc == 0)
-        rc = uswitch_vhost_mem(us, &mem, &guest[id].memfd);
-    for (uint32_t ring = 0; ring < 2 && rc == 0; ring++) {
-        const struct us_vhost_ring start = toy_guest_ring(id, ring);
-
-        rc = uswitch_ring_start(us, &start, guest[id].kick[ring], guest[id].call[ring]);
-    }
-    return rc;
-}
-
 static void begin(uint32_t poll_us, uint32_t rebalance_ms)
 {
     struct us_config c = { .n_workers = WORKERS, .poll_us = poll_us, .fdb_buckets = 64, .fdb_age_s = 300,
@@ -79,7 +57,7 @@ static void begin(uint32_t poll_us, uint32_t rebalance_ms)
     REQUIRE(page != MAP_FAILED);
     for (uint32_t i = 0; i <= SENDERS; i++) {
         REQUIRE(toy_guest_create(&guest[i]) == 0);
-        REQUIRE(plug(i) == 0);
+        REQUIRE(toy_guest_plug_seen(&guest[i], us, i, 7, &state[i]) == 0);
     }
 }
 

@@ -33,28 +33,6 @@ static time_t now_s(void)
     return now.tv_sec;
 }
 
-static int plug(struct uswitch *us, uint32_t id)
-{
-    const struct us_port_add add = toy_guest_port(id);
-    const struct us_vhost_mem mem = toy_guest_mem(id);
-    const struct us_port_tags tags = { .port_id = id, .n = 1, .row = { { US_VID_UNTAGGED, 7 } } };
-    const int state_fd = us_state_page_create(id);
-    int rc = uswitch_port_add(us, &add, state_fd, -1);
-
-    state[id] = mmap(NULL, US_STATE_PAGE_SIZE, PROT_READ, MAP_SHARED, state_fd, 0);
-    close(state_fd);
-    if (rc == 0)
-        rc = uswitch_port_tags(us, &tags);
-    if (rc == 0)
-        rc = uswitch_vhost_mem(us, &mem, &guest[id].memfd);
-    for (uint32_t ring = 0; ring < 2 && rc == 0; ring++) {
-        const struct us_vhost_ring start = toy_guest_ring(id, ring);
-
-        rc = uswitch_ring_start(us, &start, guest[id].kick[ring], guest[id].call[ring]);
-    }
-    return rc;
-}
-
 static void make_frame(uint8_t *frame, uint32_t to, uint32_t from, uint32_t number)
 {
     memset(frame, (int)number, FRAME);
@@ -104,7 +82,7 @@ static void stopped_receiver(uint32_t workers)
     REQUIRE(uswitch_create(&c, &us) == 0);
     for (uint32_t i = 0; i < GUESTS; i++) {
         REQUIRE(toy_guest_create(&guest[i]) == 0);
-        REQUIRE(plug(us, i) == 0);
+        REQUIRE(toy_guest_plug_seen(&guest[i], us, i, 7, &state[i]) == 0);
     }
     /* Both say where they are. Floods are over before the counting begins. */
     for (uint32_t from = LIVE; from <= STOPPED; from++) {

@@ -121,12 +121,20 @@ struct us_vhost_ring toy_guest_ring(uint32_t port_id, uint32_t ring)
 
 int toy_guest_plug(const struct toy_guest *g, struct uswitch *us, uint32_t port_id, uint16_t segment)
 {
+    return toy_guest_plug_seen(g, us, port_id, segment, NULL);
+}
+
+int toy_guest_plug_seen(const struct toy_guest *g, struct uswitch *us, uint32_t port_id, uint16_t segment,
+                        struct us_state_page **state)
+{
     const struct us_port_add add = toy_guest_port(port_id);
     const struct us_vhost_mem mem = toy_guest_mem(port_id);
     struct us_port_tags tags = { .port_id = port_id, .n = 1, .row = { { US_VID_UNTAGGED, segment } } };
     const int state_fd = us_state_page_create(port_id);
     int rc = uswitch_port_add(us, &add, state_fd, -1);
 
+    if (state)
+        *state = mmap(NULL, US_STATE_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, state_fd, 0);
     close(state_fd);
     if (rc == 0)
         rc = uswitch_port_tags(us, &tags);

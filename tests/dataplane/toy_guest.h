@@ -45,6 +45,9 @@ struct us_vhost_ring toy_guest_ring(uint32_t port_id, uint32_t ring);
 
 /* All of it on a switch in this process, with the port in one segment, untagged. Returns 0 or the first -errno. */
 int toy_guest_plug(const struct toy_guest *g, struct uswitch *us, uint32_t port_id, uint16_t segment);
+/* The same, with the port's state page mapped for who wants to look at its counters; NULL: nobody does. */
+int toy_guest_plug_seen(const struct toy_guest *g, struct uswitch *us, uint32_t port_id, uint16_t segment,
+                        struct us_state_page **state);
 
 /* Clears a ring that is stopped, as a driver does before it starts it anew. */
 void toy_guest_reset(struct toy_guest *g, uint32_t ring);
