@@ -44,20 +44,6 @@ def driver() -> Iterator[Driver]:
 
 
 @pytest.fixture(scope="module")
-def ram() -> Iterator[int]:
-    fd = wire.ram()
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture(scope="module")
-def event() -> Iterator[int]:
-    fd = wire.eventfd()
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture(scope="module")
 def log_file() -> Iterator[int]:
     fd = wire.ram(4096)
     yield fd

@@ -108,20 +108,6 @@ def driver() -> Iterator[Driver]:
     assert wire.open_fds() == before, "the session leaks file descriptors"
 
 
-@pytest.fixture(scope="module")
-def ram() -> Iterator[int]:
-    fd = wire.ram()
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture(scope="module")
-def event() -> Iterator[int]:
-    fd = wire.eventfd()
-    yield fd
-    os.close(fd)
-
-
 def set_up(
     driver: Driver, ram: int, event: int, features: int = MODERN, rings: Sequence[int] = (0, 1)
 ) -> None:
