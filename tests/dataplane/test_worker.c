@@ -174,6 +174,7 @@ TEST(impossible_cpu)
 struct traffic {
     _Atomic bool stop;
     struct fake *steady[2];
+    uint64_t pushed;            /* into each; read when the thread has ended */
 };
 
 static void *make_traffic(void *arg)
@@ -181,9 +182,11 @@ static void *make_traffic(void *arg)
     struct traffic *t = arg;
 
     while (!atomic_load(&t->stop)) {
-        for (unsigned i = 0; i < 2; i++)
-            if (atomic_load(&t->steady[i]->pending) < 256)
-                fake_push(t->steady[i], 32);
+        if (atomic_load(&t->steady[0]->pending) < 256 && atomic_load(&t->steady[1]->pending) < 256) {
+            fake_push(t->steady[0], 32);
+            fake_push(t->steady[1], 32);
+            t->pushed += 32;
+        }
         sched_yield();
     }
     return NULL;
@@ -221,11 +224,13 @@ static void with_workers(unsigned n_workers, uint32_t poll_us, unsigned rounds)
         CHECK_EQ(worker_add_queue(w[i % n_workers], &t.steady[i]->port.rxq[0]), 0);
     }
     REQUIRE(pthread_create(&thread, NULL, make_traffic, &t) == 0);
+    for (unsigned i = 0; i < 2; i++)
+        CHECK(taken_reaches(t.steady[i], 1)); /* or the changes could be over before it begins */
     change_queues(w, n_workers, rounds);
     atomic_store(&t.stop, true);
     pthread_join(thread, NULL);
     for (unsigned i = 0; i < 2; i++) {
-        CHECK(taken_reaches(t.steady[i], 1));
+        CHECK(taken_reaches(t.steady[i], t.pushed));
         worker_del_queue(t.steady[i]->port.rxq[0].worker, &t.steady[i]->port.rxq[0]);
     }
     for (unsigned i = 0; i < n_workers; i++) {
