@@ -148,6 +148,14 @@ class Switch:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def wait_replaced(self, old: int, timeout: float = 60) -> None:
+        """Wait until a dataplane with another pid than that runs.  Its ports may still be down."""
+        deadline = time.monotonic() + timeout
+        while not (now := self.call("show")["dataplane"])["running"] or now["pid"] == old:
+            if time.monotonic() > deadline:
+                raise TestbedError(f"no dataplane came after {old} within {timeout:.0f} s")
+            time.sleep(0.05)
+
     def restart_daemon(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """End uswitchd by a signal and start the next one."""
         self._dataplane = self._find_dataplane()

@@ -119,11 +119,12 @@ def test_killed_dataplane_finds_its_place_in_huge_pages(lab_module: Lab, huge_pa
     ram = GuestRam(4 * PAGE, kind=os.MFD_HUGETLB)
     a, b = lab.guest("place", ram=ram), lab.guest("place")
     exchange(a, b)
-    lab.switch.kill_dataplane()
+    old = lab.switch.kill_dataplane()
     assert a.front.stop_ring(TX) == a.front.rings[TX].avail_idx
     a.front.setup_ring(TX, base=a.front.rings[TX].avail_idx)
-    lab.wait(lambda: lab.show(b.name)["port"]["link"] == "up", "a new dataplane")
-    lab.wait(lambda: lab.show(a.name)["port"]["link"] == "up", "a new dataplane")
+    lab.switch.wait_replaced(old)
+    for guest in (a, b):
+        lab.switch.wait_link(guest.name)
     exchange(a, b)
     lab.close()
 

@@ -217,8 +217,7 @@ def test_processes_killed(switch: Switch, tap: Tap, host: Namespace, port: str) 
         v.answered(ping_from(host, "10.9.0.201"))
         switch.restart_daemon()
         v.answered(ping_from(host, "10.9.0.201"))
-        old = switch.kill_dataplane()
-        lab.wait(lambda: lab.client.show()["dataplane"]["pid"] not in (0, old), "a new dataplane")
+        switch.wait_replaced(switch.kill_dataplane())
         assert ping_from(host, "10.9.0.201").received > 0
         v.answered(ping_from(host, "10.9.0.201"))
     assert status(switch, port)[0] == "up"

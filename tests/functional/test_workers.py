@@ -75,8 +75,9 @@ def test_limit_survives_both_processes(switch: Switch) -> None:
     shown = lab.show(a.name)["port"]
     assert (shown["max_kpps"], shown["max_burst_kpps"], shown["max_kbps"]) == (1, 1, 0)
     lab.client.port_set(a.name, {"max_kbps": 8, "max_burst_kbps": 1, "max_kpps": 0})
-    lab.switch.kill_dataplane()
-    lab.wait(lambda: lab.show(a.name)["port"]["link"] == "up", "the next dataplane", 30)
+    switch.wait_replaced(switch.kill_dataplane())
+    for guest in (a, b):
+        switch.wait_link(guest.name)
     assert a.send(b, numbered(10)) == 10
     assert len(b.front.recv_frames(10)) == 10
     assert a.send(b, numbered(10, 10)) == 0, "the new dataplane knows the limit"
