@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from testbed.daemons import Switch
-from testbed.traffic import Ping, parse_ping
+from testbed.traffic import Ping, ping_command, with_late_answers
 
 from . import vms as v
 from .vms import Vm, Vms
@@ -41,11 +41,11 @@ class Pinging:
 
     def __init__(self, src: Vm, dst: Vm, count: int = 200) -> None:
         self.src = src
-        src.guest.spawn(f"ping -q -i {self.INTERVAL} -c {count} -W 5 {dst.ip}", "pinging")
+        src.guest.spawn(ping_command(dst.ip, count, self.INTERVAL), "pinging")
         time.sleep(0.5)
 
     def result(self) -> Ping:
-        return parse_ping(self.src.guest.collect("pinging").output)
+        return with_late_answers(self.src.guest, self.src.guest.collect("pinging").output)
 
 
 def test_memory_is_plugged_while_frames_flow(switch: Switch, pair: tuple[Vm, Vm]) -> None:

@@ -6,15 +6,17 @@ from __future__ import annotations
 import io
 import lzma
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from testbed import TestbedError
+from testbed.guest import Guest
 from testbed.kernel import decompress
 from testbed.qemu import Network, Nic
 from testbed.report import Report, format_table, wrap_words
 from testbed.testpmd import Counters, parse_dropped, parse_stats
-from testbed.traffic import Stream, parse_iperf, parse_ping
+from testbed.traffic import Stream, parse_iperf, parse_ping, with_late_answers
 from testbed.virtio import names
 
 STATS = """
@@ -53,6 +55,28 @@ def test_ping_summary() -> None:
 
 def test_ping_without_any_answer() -> None:
     assert parse_ping("3 packets transmitted, 0 received, 100% packet loss, time 9ms").lost == 3
+
+
+class Late:
+    """A guest whose kernel counts one echo reply more each time it is asked, up to a number."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.count, self.last = first, last
+
+    def must(self, _command: str) -> str:
+        self.count = min(self.count + 1, self.last)
+        return f"echo replies {self.count}\n"
+
+
+@pytest.mark.parametrize(("last", "duplicates", "lost"), [(110, 0, 0), (108, 0, 2), (110, 1, 1)])
+def test_ping_with_late_answers(
+    monkeypatch: pytest.MonkeyPatch, last: int, duplicates: int, lost: int
+) -> None:
+    monkeypatch.setattr("testbed.traffic.LATE_SECONDS", 1.5)
+    more = f"+{duplicates} duplicates, " if duplicates else ""
+    said = f"echo replies 100\n10 packets transmitted, 7 received, {more}30% packet loss\n"
+    ping = with_late_answers(cast(Guest, Late(107, last)), said)
+    assert (ping.sent, ping.lost, ping.duplicates) == (10, lost, duplicates)
 
 
 def test_ping_that_failed() -> None:
