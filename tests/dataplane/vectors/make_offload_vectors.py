@@ -109,36 +109,48 @@ TIMESTAMP: list[tuple[str, object]] = [
 ]
 
 
+def fields(n: int, flags: int = ACK, ip_id: int = 100, seq: int = 1000) -> Fields:
+    return Fields(ip_id, seq, flags, payload(n))
+
+
+def tcp4(f: Fields) -> Packet:
+    return v4(f) / tcp(f)
+
+
+def tcp6(f: Fields) -> Packet:
+    return v6() / tcp(f)
+
+
 def cases() -> Iterator[Case]:
-    def fields(n: int, flags: int = ACK, ip_id: int = 100, seq: int = 1000) -> Fields:
-        return Fields(ip_id, seq, flags, payload(n))
+    yield from csum_cases()
+    yield from tso4_cases()
+    yield from tso6_cases()
+    yield from uso_cases()
 
-    def plain4(f: Fields) -> Packet:
-        return v4(f) / tcp(f)
 
-    def plain6(f: Fields) -> Packet:
-        return v6() / tcp(f)
-
-    yield Case("csum_tcp4", plain4, fields(100))
-    yield Case("csum_tcp4_odd", plain4, fields(1441))
-    yield Case("csum_tcp4_empty", plain4, fields(0))
-    yield Case("csum_tcp6", plain6, fields(77))
+def csum_cases() -> Iterator[Case]:
+    yield Case("csum_tcp4", tcp4, fields(100))
+    yield Case("csum_tcp4_odd", tcp4, fields(1441))
+    yield Case("csum_tcp4_empty", tcp4, fields(0))
+    yield Case("csum_tcp6", tcp6, fields(77))
     yield Case("csum_udp4", lambda f: v4(f) / udp(f), fields(333), csum_offset=UDP_CSUM)
     yield Case("csum_udp6", lambda f: v6() / udp(f), fields(1), csum_offset=UDP_CSUM)
     yield Case(
         "csum_tag_inside", lambda f: v4(f, Dot1Q(vlan=7)) / udp(f), fields(64), csum_offset=UDP_CSUM
     )
-    yield Case("csum_big", plain4, fields(65000))
+    yield Case("csum_big", tcp4, fields(65000))
 
-    yield Case("tso4", plain4, fields(4000), TCPV4, 1448)
-    yield Case("tso4_exact", plain4, fields(2 * 1448), TCPV4, 1448)
-    yield Case("tso4_one", plain4, fields(900), TCPV4, 1448)
-    yield Case("tso4_empty", plain4, fields(0), TCPV4, 1448)
-    yield Case("tso4_odd_size", plain4, fields(1000), TCPV4, 333)
-    yield Case("tso4_flags", plain4, fields(400, FIN | PSH | ACK), TCPV4, 150)
-    yield Case("tso4_ecn", plain4, fields(400, PSH | ACK | ECE | CWR), TCPV4 | ECN, 150)
-    yield Case("tso4_wrap", plain4, fields(400, ip_id=65534, seq=0xFFFFFF00), TCPV4, 100)
-    yield Case("tso4_small", plain4, fields(48 * 70 + 1), TCPV4, 48)
+
+def tso4_cases() -> Iterator[Case]:
+    yield Case("tso4", tcp4, fields(4000), TCPV4, 1448)
+    yield Case("tso4_exact", tcp4, fields(2 * 1448), TCPV4, 1448)
+    yield Case("tso4_one", tcp4, fields(900), TCPV4, 1448)
+    yield Case("tso4_empty", tcp4, fields(0), TCPV4, 1448)
+    yield Case("tso4_odd_size", tcp4, fields(1000), TCPV4, 333)
+    yield Case("tso4_flags", tcp4, fields(400, FIN | PSH | ACK), TCPV4, 150)
+    yield Case("tso4_ecn", tcp4, fields(400, PSH | ACK | ECE | CWR), TCPV4 | ECN, 150)
+    yield Case("tso4_wrap", tcp4, fields(400, ip_id=65534, seq=0xFFFFFF00), TCPV4, 100)
+    yield Case("tso4_small", tcp4, fields(48 * 70 + 1), TCPV4, 48)
     yield Case(
         "tso4_options",
         lambda f: (
@@ -156,8 +168,11 @@ def cases() -> Iterator[Case]:
         TCPV4,
         1400,
     )
-    yield Case("tso4_big", plain4, fields(64000), TCPV4, 1448)
-    yield Case("tso6", plain6, fields(4000, PSH | ACK), TCPV6, 1428)
+    yield Case("tso4_big", tcp4, fields(64000), TCPV4, 1448)
+
+
+def tso6_cases() -> Iterator[Case]:
+    yield Case("tso6", tcp6, fields(4000, PSH | ACK), TCPV6, 1428)
     yield Case(
         "tso6_extensions",
         lambda f: (
@@ -185,10 +200,9 @@ def cases() -> Iterator[Case]:
         TCPV6 | ECN,
         1000,
     )
-    yield from uso_cases(fields)
 
 
-def uso_cases(fields: Callable[..., Fields]) -> Iterator[Case]:
+def uso_cases() -> Iterator[Case]:
     def plain4(f: Fields) -> Packet:
         return v4(f) / udp(f)
 
