@@ -172,32 +172,46 @@ void packed_mark_used(const struct virtq *vq, const struct virtq_map *map, uint1
 void packed_mark_ring(const struct virtq *vq, const struct virtq_map *map);
 
 /**
+ * packed_wants_signal() - 2.8.14: do used descriptors concern a driver that asks for one of them?
+ * @event: its event suppression: offset, wrap counter, flags
+ * @event_idx: VIRTIO_F_RING_EVENT_IDX
+ * @pos: position behind the used descriptors
+ * @n: how many since the last answer, at most @size
+ * @size: descriptors of the ring
+ *
+ * A position names one descriptor of two turns.  Taken for one of the turn up to @pos, the one asked for is used if
+ * it is among the last n.  What is less than a turn ahead of @pos comes out as a turn or more behind, or negative.
+ */
+static inline bool packed_wants_signal(uint32_t event, bool event_idx, uint16_t pos, uint32_t n, uint32_t size)
+{
+    const uint32_t flags = event >> 16 & 3;
+    uint32_t behind;
+
+    if (__builtin_expect(!event_idx || flags != RING_EVENT_FLAGS_DESC, 1))
+        return flags != RING_EVENT_FLAGS_DISABLE;
+    behind = (pos & PACKED_INDEX) - (event & PACKED_INDEX);
+    if ((event ^ pos) & PACKED_WRAP)
+        behind += size;
+    return behind - 1 < n;
+}
+
+/**
  * packed_signal() - chains were handed back: record it, signal if the driver wants to hear of it
  * @vq: ring; used_idx is behind them
  * @map: its map
- * @n: descriptors since the last call
+ * @n: descriptors since the last call; more than a turn if the driver offered them again meanwhile
  */
 static inline void packed_signal(struct virtq *vq, const struct virtq_map *map, uint32_t n)
 {
-    const uint16_t pos = vq->used_idx;
-    uint32_t event;
-    bool wanted;
+    const uint32_t size = vq->mask + 1u;
 
+    /* What a driver asks for is at most a turn behind: it waits for something it has offered. */
+    if (__builtin_expect(n > size, 0))
+        n = size;
     if (__builtin_expect(map->log != NULL, 0))
-        packed_mark_used(vq, map, pos, n);
+        packed_mark_used(vq, map, vq->used_idx, n);
     guest_fence(); /* [N] */
-    event = guest_load32(&map->driver->state);
-    if (__builtin_expect(vq->event_idx && (event >> 16 & 3) == RING_EVENT_FLAGS_DESC, 0)) {
-        /* 2.8.14: was the descriptor at that offset passed?  Offsets of the last turn count from a ring below. */
-        uint16_t at = (uint16_t)(event & PACKED_INDEX);
-
-        if ((event ^ pos) & PACKED_WRAP)
-            at = (uint16_t)(at - (vq->mask + 1u));
-        wanted = (uint16_t)((pos & PACKED_INDEX) - at - 1) < n;
-    } else {
-        wanted = (event >> 16 & 3) != RING_EVENT_FLAGS_DISABLE;
-    }
-    if (wanted)
+    if (packed_wants_signal(guest_load32(&map->driver->state), vq->event_idx, vq->used_idx, n, size))
         virtq_signal(vq);
 }
 

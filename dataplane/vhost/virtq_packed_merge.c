@@ -56,6 +56,7 @@ static void hand_back(struct packed_put *p, const struct filled *filled)
     packed_begin(vq, vq->used_idx, filled->end, filled->step, filled->n > 1 ? PACKED_WHOLE : 0);
     for (unsigned i = filled->n; i--;)
         packed_put_used(p->t.map, filled->chain[i].pos, filled->chain[i].id, filled->chain[i].len);
+    p->back += packed_distance(vq->used_idx, filled->end, vq->mask + 1u);
     vq->used_idx = vq->last_avail = filled->end;
     p->t.used += filled->n;
     p->t.first = p->t.used; /* what was looked at in advance is used up, or looked at again */

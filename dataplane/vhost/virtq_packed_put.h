@@ -15,11 +15,13 @@
 /**
  * struct packed_put - the burst being delivered (worker's stack)
  * @t: what both layouts have, first
+ * @back: descriptors handed back so far; no difference of positions, since a driver may offer them again meanwhile
  * @n: chains of one descriptor that are filled, from used_idx to last_avail
  * @done: of them: bytes written and buffer id
  */
 struct packed_put {
     struct put t;
+    uint32_t back;
     unsigned n;
     struct {
         uint32_t len;
@@ -49,6 +51,7 @@ static inline void packed_flush(struct packed_put *p)
     for (unsigned i = 0; i < p->n; i++, pos = packed_add(pos, 1, size))
         packed_put_used(map, pos, p->done[i].id, p->done[i].len);
     vq->used_idx = pos;
+    p->back += p->n;
     p->n = 0;
 }
 

@@ -78,7 +78,6 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
 
 unsigned packed_tx_burst(struct virtq *vq, const struct virtq_map *map, struct frame *const *frames, unsigned n)
 {
-    const uint16_t start = vq->used_idx;
     struct packed_put p;
     unsigned delivered;
 
@@ -88,14 +87,14 @@ unsigned packed_tx_burst(struct virtq *vq, const struct virtq_map *map, struct f
     }
     put_begin(&p.t, vq, map);
     p.t.avail = UINT32_MAX;
-    p.n = 0;
+    p.n = p.back = 0;
     delivered = put_burst(&p.t, frames, n, look_ahead, run, packed_put_frame);
     packed_flush(&p);
     vq->region = (uint16_t)(p.t.hint - map->mem->region);
-    if (vq->used_idx != start) {
+    if (p.back) {
         vq->state->last_avail = vq->last_avail;
         vq->state->used_idx = vq->used_idx;
-        packed_signal(vq, map, packed_distance(start, vq->used_idx, vq->mask + 1u));
+        packed_signal(vq, map, p.back);
     }
     return delivered;
 }

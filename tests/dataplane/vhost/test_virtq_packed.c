@@ -8,6 +8,7 @@
 #include "harness.h"
 
 #include "vhost/packed_driver.h"
+#include "vhost/virtq_packed.h"
 
 #define ROOM 16384u                     /* of each offer's buffers */
 #define PARTS 6
@@ -222,6 +223,68 @@ static bool wants(uint32_t event, uint16_t from, uint32_t n, bool event_idx)
             return true;
     }
     return false;
+}
+
+/* The decision by itself: every position, number of descriptors and event of small rings. */
+TEST(decision_to_signal)
+{
+    for (uint32_t size = 2; size <= 9; size++) {
+        uint32_t wrong = 0;
+
+        tx.size = size;
+        for (uint32_t p = 0; p < 2 * size; p++) {
+            for (uint32_t e = 0; e < 2 * size * 8; e++) {
+                const uint16_t from = pk_add(&tx, PK_START, p);
+                const uint32_t event = pk_add(&tx, PK_START, e / 8) | e % 4 << 16;
+
+                for (uint32_t n = 1; n <= size; n++)
+                    wrong += packed_wants_signal(event, e & 4, pk_add(&tx, from, n), n, size) !=
+                             wants(event, from, n, e & 4);
+            }
+        }
+        CHECK_EQ(wrong, 0);
+    }
+}
+
+/*
+ * A driver that offers buffers again while a burst is under way.  It is played by the frames: each has an indirect
+ * table as its buffer, the table's second entry points to the ring's other descriptor, and what a frame carries
+ * makes that one available again.  So a burst of n goes n / 2 times around a ring of two.
+ */
+TEST(more_than_a_turn_in_one_burst)
+{
+    static struct drv_frame f[8];
+    struct frame *list[8];
+    const uint64_t ring_gpa[] = { 0, sizeof(struct pvirtq_desc) };
+    const struct pk_part table[2] = { { DRV_TABLE, 32, D_INDIRECT }, { DRV_TABLE + 32, 32, D_INDIRECT } };
+
+    for (uint32_t n = 1; n <= 8; n++) {
+        uint16_t pos = PK_START;
+
+        open_guest(F_INDIRECT | F_MRG | F_EVENT, 2);
+        for (uint32_t i = 0; i < 2; i++) {
+            const uint64_t other = (uint64_t)((uint8_t *)rx.desc - d.ram) + DRV_GPA + ring_gpa[!i];
+
+            pk_table(&d, table[i].addr, 0, (struct pk_part){ DRV_BUF, 26, D_WRITE });
+            pk_table(&d, table[i].addr, 1, (struct pk_part){ other, 64, D_WRITE });
+        }
+        pk_offer(&rx, &table[0], 1, 0);
+        for (uint32_t i = 0; i < n; i++) {
+            const uint16_t next = pk_add(&rx, pos, 1);
+            const uint64_t flags = D_INDIRECT | (next & 0x8000 ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED);
+            const struct pvirtq_desc again = { cpu_to_le64(table[next & 1].addr), cpu_to_le64(flags << 48 | 32) };
+
+            drv_frame(&f[i], 30, i);
+            memcpy(f[i].f.hdr + 14, &again, sizeof(again));
+            list[i] = &f[i].f;
+            pos = next;
+        }
+        *rx.driver = pk_add(&rx, PK_START, n - 1) | RING_EVENT_FLAGS_DESC << 16; /* the last one back */
+        CHECK_EQ(d.port->ops->tx_burst(d.port, list, n), n);
+        CHECK_EQ(d.state->ring[0].used_idx, pos);
+        CHECK_EQ(drv_calls(rx.r), 1);
+        drv_destroy(&d);
+    }
 }
 
 TEST(driver_event_suppression)
@@ -493,6 +556,8 @@ MAIN
 {
     RUN(transmit_random_chains);
     RUN(receive_random_chains);
+    RUN(decision_to_signal);
+    RUN(more_than_a_turn_in_one_burst);
     RUN(driver_event_suppression);
     RUN(device_event_suppression);
     RUN(malformed_chains_come_back);
