@@ -7,11 +7,13 @@
 #include "bench_guest.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bench_packed.h"
 #include "vnet.h"
 
 #define HDR_LEN VNET_WIRE_LEN_MRG
@@ -22,7 +24,12 @@
 #define UVA 0x7f1200000000ull
 #define FDB_QUOTA 1000000
 
-static uint64_t buf_at(const struct bench_guest *g, uint32_t ring, uint32_t i)
+static bool is_packed(const struct bench_guest *g)
+{
+    return g->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
+}
+
+uint64_t bench_guest_buffer(const struct bench_guest *g, uint32_t ring, uint32_t i)
 {
     return 2ull * RING_ROOM + ((uint64_t)ring * g->ring_size + i % g->ring_size) * g->stride;
 }
@@ -35,9 +42,11 @@ static void place_ring(struct bench_guest *g, uint32_t ring)
     r->desc = (void *)at;
     r->avail = (void *)(at + RING_ROOM / 2);
     r->used = (void *)(at + RING_ROOM / 2 + RING_ROOM / 4);
-    r->buf = g->ram + buf_at(g, ring, 0);
+    r->buf = g->ram + bench_guest_buffer(g, ring, 0);
+    if (is_packed(g))
+        return;
     for (uint32_t i = 0; i < g->ring_size; i++) {
-        r->desc[i].addr = cpu_to_le64(buf_at(g, ring, i));
+        r->desc[i].addr = cpu_to_le64(bench_guest_buffer(g, ring, i));
         r->desc[i].len = cpu_to_le32(g->buf_size);
         r->desc[i].flags = cpu_to_le16(ring == 0 ? VRING_DESC_F_WRITE : 0);
     }
@@ -61,7 +70,7 @@ static uint16_t used_index(const struct bench_ring *r)
 int bench_guest_create(struct bench_guest *g)
 {
     g->stride = (g->buf_size + 63) / 64 * 64 + 128;     /* as if a pool's object had a head of its own */
-    g->bytes = (buf_at(g, 1, g->ring_size - 1) + g->stride + 4095) / 4096 * 4096;
+    g->bytes = (bench_guest_buffer(g, 1, g->ring_size - 1) + g->stride + 4095) / 4096 * 4096;
     g->memfd = memfd_create("bench-guest", MFD_CLOEXEC);
     if (g->memfd < 0 || ftruncate(g->memfd, (off_t)g->bytes) < 0)
         return -errno;
@@ -71,16 +80,23 @@ int bench_guest_create(struct bench_guest *g)
     for (uint32_t ring = 0; ring < 2; ring++) {
         place_ring(g, ring);
         /* The driver polls. */
-        if (g->features & VIRTIO_BIT(VIRTIO_F_RING_EVENT_IDX))
+        if (is_packed(g))
+            g->ring[ring].driver->state = cpu_to_le32(RING_EVENT_FLAGS_DISABLE << 16);
+        else if (g->features & VIRTIO_BIT(VIRTIO_F_RING_EVENT_IDX))
             g->ring[ring].avail->ring[g->ring_size] = cpu_to_le16(UINT16_MAX);
         else
             g->ring[ring].avail->flags = cpu_to_le16(VRING_AVAIL_F_NO_INTERRUPT);
     }
     for (uint32_t i = 0; i < g->ring_size; i++) {
+        if (is_packed(g)) {
+            bench_packed_offer(g, &g->ring[0]);
+            continue;
+        }
         offer_chain(g, &g->ring[0]);
         g->ring[0].offered++;
     }
-    publish(&g->ring[0]);
+    if (!is_packed(g))
+        publish(&g->ring[0]);
     return 0;
 }
 
@@ -96,7 +112,7 @@ static int start_ring(const struct bench_guest *g, struct uswitch *us, uint32_t 
     const struct us_vhost_ring start = {
         .port_id = g->port_id, .ring = ring, .size = g->ring_size, .features = g->features,
         .desc_uva = at, .avail_uva = at + RING_ROOM / 2, .used_uva = at + RING_ROOM / 2 + RING_ROOM / 4,
-        .enabled = 1, .fds = US_RING_KICK | US_RING_CALL,
+        .base = is_packed(g) ? 0x8000 : 0, .enabled = 1, .fds = US_RING_KICK | US_RING_CALL,
     };
     const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     const int rc = uswitch_ring_start(us, &start, fd, fd);
@@ -145,12 +161,26 @@ static void chain_direct(struct bench_guest *g, struct bench_ring *r, uint32_t l
     }
 }
 
+/* The next chain's indirect table. */
+static uint64_t table_at(const struct bench_ring *r)
+{
+    return RING_ROOM + TABLE_ROOM + r->chains % TABLES * TABLE_DESCS * sizeof(struct vring_desc);
+}
+
+static void send_packed(struct bench_guest *g, struct bench_ring *r, uint32_t bytes, uint32_t n)
+{
+    if (n > 1 && (g->features & VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC)))
+        bench_packed_indirect(g, r, table_at(r), bytes, n);
+    else
+        bench_packed_chain(g, r, bytes, n);
+    r->chains++;
+}
+
 /* The table is that of the head; the descriptors that the buffers would be stay unused. */
 static void chain_indirect(struct bench_guest *g, struct bench_ring *r, uint32_t left, uint32_t n)
 {
     const uint32_t head = r->offered % g->ring_size;
-    const uint64_t table_bytes = TABLE_DESCS * sizeof(struct vring_desc);
-    const uint64_t at = RING_ROOM + TABLE_ROOM + r->chains % TABLES * table_bytes;
+    const uint64_t at = table_at(r);
     struct vring_desc *const table = (void *)(g->ram + at);
 
     offer_chain(g, r);
@@ -161,7 +191,7 @@ static void chain_indirect(struct bench_guest *g, struct bench_ring *r, uint32_t
         const uint32_t part = left < g->buf_size ? left : g->buf_size;
 
         left -= part;
-        table[i].addr = cpu_to_le64(buf_at(g, 1, r->offered++));
+        table[i].addr = cpu_to_le64(bench_guest_buffer(g, 1, r->offered++));
         table[i].len = cpu_to_le32(part);
         table[i].flags = cpu_to_le16(left ? VRING_DESC_F_NEXT : 0);
         table[i].next = cpu_to_le16((uint16_t)(i + 1));
@@ -171,7 +201,7 @@ static void chain_indirect(struct bench_guest *g, struct bench_ring *r, uint32_t
 void bench_guest_send(struct bench_guest *g, uint64_t to, uint64_t from, uint32_t len)
 {
     struct bench_ring *const r = &g->ring[1];
-    uint8_t *const frame = g->ram + buf_at(g, 1, r->offered) + HDR_LEN;
+    uint8_t *const frame = g->ram + bench_guest_buffer(g, 1, r->offered) + HDR_LEN;
     const uint64_t to_le = cpu_to_le64(to).raw, from_le = cpu_to_le64(from).raw;
     const uint32_t n = bench_guest_descs(g, len);
 
@@ -180,7 +210,9 @@ void bench_guest_send(struct bench_guest *g, uint64_t to, uint64_t from, uint32_
     memcpy(frame + 6, &from_le, 6);
     frame[12] = 0x08;           /* IPv4, as far as anybody looks */
     frame[13] = 0x00;
-    if (n > 1 && (g->features & VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC)))
+    if (is_packed(g))
+        send_packed(g, r, HDR_LEN + len, n);
+    else if (n > 1 && (g->features & VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC)))
         chain_indirect(g, r, HDR_LEN + len, n);
     else
         chain_direct(g, r, HDR_LEN + len);
@@ -188,14 +220,17 @@ void bench_guest_send(struct bench_guest *g, uint64_t to, uint64_t from, uint32_
 
 void bench_guest_publish(struct bench_guest *g)
 {
-    publish(&g->ring[1]);
+    if (!is_packed(g)) /* which sees each descriptor as it is written */
+        publish(&g->ring[1]);
 }
 
 uint32_t bench_guest_free(struct bench_guest *g)
 {
     struct bench_ring *const r = &g->ring[1];
-    const uint16_t idx = used_index(r);
+    const uint16_t idx = is_packed(g) ? r->taken : used_index(r);
 
+    if (is_packed(g))
+        bench_packed_returned(g, r);
     for (; r->taken != idx; r->taken++) {
         uint32_t i = g->features & VIRTIO_BIT(VIRTIO_F_IN_ORDER) ?
                      r->returned % g->ring_size : le32_to_cpu(r->used->ring[r->taken % g->ring_size].id);
@@ -216,9 +251,11 @@ uint32_t bench_guest_receive(struct bench_guest *g, uint64_t *bytes)
     const uint16_t idx = used_index(r);
     uint32_t frames = 0;
 
+    if (is_packed(g))
+        return bench_packed_receive(g, r, bytes);
     while (r->taken != idx) {
         const struct vring_used_elem *e = &r->used->ring[r->taken % g->ring_size];
-        const uint8_t *const hdr = g->ram + buf_at(g, 0, le32_to_cpu(e->id));
+        const uint8_t *const hdr = g->ram + bench_guest_buffer(g, 0, le32_to_cpu(e->id));
         uint32_t n = hdr[10] | (uint32_t)hdr[11] << 8;  /* num_buffers */
 
         frames++;
@@ -242,7 +279,7 @@ void bench_guest_copy(const struct bench_guest *from, const struct bench_guest *
         for (uint32_t left = HDR_LEN + len; left;) {
             const uint32_t part = left < from->buf_size ? left : from->buf_size;
 
-            memcpy(to->ram + buf_at(to, 0, dst++), from->ram + buf_at(from, 1, src++), part);
+            memcpy(to->ram + bench_guest_buffer(to, 0, dst++), from->ram + bench_guest_buffer(from, 1, src++), part);
             left -= part;
         }
     }

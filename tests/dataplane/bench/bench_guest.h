@@ -5,6 +5,7 @@
  * driver that does as little as a driver can, so that what is measured is the
  * switch.  Buffers never move: descriptor i of a ring is buffer i, and
  * descriptors are offered round robin, since the switch returns them in order.
+ * Packed rings are in bench_packed.*.
  * Frames that are longer than a buffer go out as chains, and come in as
  * several merged buffers.
  *
@@ -21,23 +22,37 @@
 /**
  * struct bench_ring - the driver's view of one ring
  * @desc: descriptor table
+ * @ring: packed: descriptor ring
  * @avail: available ring
- * @used: used ring
+ * @driver: packed: our event suppression
+ * @used: used ring; packed: the device's event suppression
  * @buf: first buffer
  * @offered: descriptors offered so far
  * @chains: entries of the available ring written so far
  * @taken: used elements taken so far
  * @returned: descriptors that came back so far
+ * @at: packed: position of the next descriptor to write, free running
+ * @back: packed: position of the next one to come back
+ * @chain: packed: buffers of each chain in flight
  */
 struct bench_ring {
-    struct vring_desc *desc;
-    struct vring_avail *avail;
+    union {
+        struct vring_desc *desc;
+        struct pvirtq_desc *ring;
+    };
+    union {
+        struct vring_avail *avail;
+        struct pvirtq_event_suppress *driver;
+    };
     struct vring_used *used;
     uint8_t *buf;
     uint32_t offered;
     uint16_t chains;
     uint16_t taken;
     uint32_t returned;
+    uint32_t at;
+    uint32_t back;
+    uint32_t chain;
 };
 
 /**
@@ -75,6 +90,9 @@ void bench_guest_destroy(struct bench_guest *g);
 
 /* Plug it into a switch, untagged, in segment 1. Return: 0 or -errno. */
 int bench_guest_plug(const struct bench_guest *g, struct uswitch *us);
+
+/* Where buffer i of a ring lies, in file and guest memory. */
+uint64_t bench_guest_buffer(const struct bench_guest *g, uint32_t ring, uint32_t i);
 
 /* Descriptors that a frame of @len bytes takes. */
 uint32_t bench_guest_descs(const struct bench_guest *g, uint32_t len);

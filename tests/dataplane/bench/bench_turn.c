@@ -10,7 +10,7 @@
  *   bench_turn                 the table of cases
  *   bench_turn -s 64 -b 32 …   one case; see usage()
  *   bench_turn -t …            with a worker thread, driver on another CPU: cache lines travel
- *   bench_turn -i …            with VIRTIO_F_IN_ORDER; -I: chains in indirect tables
+ *   bench_turn -i …            with VIRTIO_F_IN_ORDER; -I: chains in indirect tables; -p: packed rings
  *
  * Beside each figure stands what memcpy() takes for the same bytes over the
  * same buffers in the same run.  Instructions, which do not depend on what
@@ -223,7 +223,7 @@ static void usage(void)
 {
     fprintf(stderr, "usage: bench_turn [-s bytes of a frame] [-b frames a burst] [-m pairs of addresses]\n"
                     "                  [-B bytes of a buffer] [-r ring size] [-f frames a round] [-n rounds]\n"
-                    "                  [-t] [-i] [-I]\n");
+                    "                  [-t] [-i] [-I] [-p]\n");
     exit(2);
 }
 
@@ -255,7 +255,7 @@ int main(int argc, char **argv)
     static struct bench t = { .burst = 32, .pairs = 1, .ring = 256, .frames = 32768, .rounds = 25 };
     int option;
 
-    while ((option = getopt(argc, argv, "s:b:m:B:r:f:n:tiI")) != -1) {
+    while ((option = getopt(argc, argv, "s:b:m:B:r:f:n:tiIp")) != -1) {
         const uint32_t value = optarg ? (uint32_t)strtoul(optarg, NULL, 0) : 0;
 
         switch (option) {
@@ -268,6 +268,7 @@ int main(int argc, char **argv)
         case 'n': t.rounds = value; break;
         case 't': t.threads = true; break;
         case 'I': t.features |= VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC); break;
+        case 'p': t.features |= VIRTIO_BIT(VIRTIO_F_RING_PACKED); break;
         case 'i': t.features |= VIRTIO_BIT(VIRTIO_F_IN_ORDER); break;
         default: usage();
         }
