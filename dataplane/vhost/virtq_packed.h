@@ -58,6 +58,25 @@ static inline uint32_t packed_distance(uint16_t from, uint16_t to, uint32_t size
     return (from ^ to) & PACKED_WRAP ? d + size : d;
 }
 
+/* Of n descriptors from a position on, those before the ring's end: all of one turn, their bits of layout the same. */
+static inline uint32_t packed_run(uint16_t pos, uint32_t n, uint32_t size)
+{
+    const uint32_t left = size - (pos & PACKED_INDEX);
+
+    return n < left ? n : left;
+}
+
+/* 2.8.1: the bits of layout of a turn where pvirtq_desc.state has them: available, and used. */
+static inline uint64_t packed_avail_bits(uint16_t pos)
+{
+    return (uint64_t)(pos & PACKED_WRAP ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED) << 48;
+}
+
+static inline uint64_t packed_used_bits(uint16_t pos)
+{
+    return pos & PACKED_WRAP ? (uint64_t)PACKED_LAYOUT_FLAGS << 48 : 0;
+}
+
 static inline struct desc packed_desc(uint64_t addr, uint64_t state)
 {
     return (struct desc){ .addr = addr, .len = (uint32_t)state, .flags = (uint16_t)(state >> 48),
@@ -65,9 +84,9 @@ static inline struct desc packed_desc(uint64_t addr, uint64_t state)
 }
 
 /* 2.8.1: available in this turn: AVAIL is its wrap counter, USED is not. */
-static inline bool packed_is_avail(uint16_t flags, uint16_t pos)
+static inline bool packed_is_avail(uint64_t state, uint16_t pos)
 {
-    return (flags & PACKED_LAYOUT_FLAGS) == (pos & PACKED_WRAP ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED);
+    return (state & (uint64_t)PACKED_LAYOUT_FLAGS << 48) == packed_avail_bits(pos);
 }
 
 /**
@@ -81,18 +100,22 @@ static inline bool packed_load(const struct virtq_map *map, uint16_t pos, struct
     const struct pvirtq_desc *const at = &map->ring[pos & PACKED_INDEX];
     const uint64_t state = guest_load64_acquire(&at->state); /* [A] */
 
-    if (!packed_is_avail((uint16_t)(state >> 48), pos))
+    if (!packed_is_avail(state, pos))
         return false;
     *d = packed_desc(guest_load64(&at->addr), state);
     return true;
 }
 
-/* 2.8.8: hand the chain that began at a position back. */
+/* 2.8.8: a used descriptor but for its bits of layout. */
+static inline uint64_t packed_used(uint16_t id, uint32_t len)
+{
+    return (uint64_t)(len ? VRING_DESC_F_WRITE : 0) << 48 | (uint64_t)id << 32 | len;
+}
+
+/* Hand the chain that began at a position back. */
 static inline void packed_put_used(const struct virtq_map *map, uint16_t pos, uint16_t id, uint32_t len)
 {
-    const uint64_t flags = (pos & PACKED_WRAP ? PACKED_LAYOUT_FLAGS : 0) | (len ? VRING_DESC_F_WRITE : 0);
-
-    guest_store64_release(&map->ring[pos & PACKED_INDEX].state, flags << 48 | (uint64_t)id << 32 | len); /* [U] */
+    guest_store64_release(&map->ring[pos & PACKED_INDEX].state, packed_used_bits(pos) | packed_used(id, len)); /* [U] */
 }
 
 /**
@@ -107,6 +130,33 @@ static inline void packed_begin(struct virtq *vq, uint16_t from, uint16_t to, ui
 {
     /* One store, and before the release of packed_put_used(): never behind what the guest can see. */
     __atomic_store_n(&vq->state->burst, whole | (uint64_t)step << 32 | (uint64_t)to << 16 | from, __ATOMIC_RELAXED);
+}
+
+/**
+ * packed_put_singles() - hand back chains of one descriptor
+ * @vq: ring; its used_idx moves
+ * @map: its map
+ * @used: packed_used() of each
+ * @n: how many, 1 .. BURST_MAX, all of them in flight
+ */
+static inline void packed_put_singles(struct virtq *vq, const struct virtq_map *map, const uint64_t *used, unsigned n)
+{
+    const uint32_t size = vq->mask + 1u;
+    uint16_t pos = vq->used_idx;
+
+    packed_begin(vq, pos, packed_add(pos, n, size), 1, 0);
+    while (n) {
+        const uint32_t run = packed_run(pos, n, size);
+        struct pvirtq_desc *const at = &map->ring[pos & PACKED_INDEX];
+        const uint64_t bits = packed_used_bits(pos);
+
+        for (unsigned i = 0; i < run; i++)
+            guest_store64_release(&at[i].state, bits | used[i]); /* [U] */
+        used += run;
+        n -= run;
+        pos = packed_add(pos, run, size);
+    }
+    vq->used_idx = pos;
 }
 
 /**

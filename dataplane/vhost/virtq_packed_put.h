@@ -17,16 +17,13 @@
  * @t: what both layouts have, first
  * @back: descriptors handed back so far; no difference of positions, since a driver may offer them again meanwhile
  * @n: chains of one descriptor that are filled, from used_idx to last_avail
- * @done: of them: bytes written and buffer id
+ * @filled: them, used, but for the bits of layout
  */
 struct packed_put {
     struct put t;
     uint32_t back;
     unsigned n;
-    struct {
-        uint32_t len;
-        uint16_t id;
-    } done[BURST_MAX];
+    uint64_t filled[BURST_MAX];
 };
 
 /* Descriptors that can be looked at: the ring but for what is in flight. */
@@ -41,16 +38,10 @@ static inline uint32_t packed_room(const struct virtq *vq)
 static inline void packed_flush(struct packed_put *p)
 {
     struct virtq *const vq = p->t.vq;
-    const struct virtq_map *const map = p->t.map;
-    const uint32_t size = vq->mask + 1u;
-    uint16_t pos = vq->used_idx;
 
     if (p->n == 0)
         return;
-    packed_begin(vq, pos, packed_add(pos, p->n, size), 1, 0);
-    for (unsigned i = 0; i < p->n; i++, pos = packed_add(pos, 1, size))
-        packed_put_used(map, pos, p->done[i].id, p->done[i].len);
-    vq->used_idx = pos;
+    packed_put_singles(vq, p->t.map, p->filled, p->n);
     p->back += p->n;
     p->n = 0;
 }

@@ -26,36 +26,56 @@ struct pass {
     struct desc other[BURST_MAX];
 };
 
+/*
+ * Copies chains of one descriptor, @n at most, all of one turn.  Returns how many there are: the next one is not
+ * available, or goes on.  Positions are no matter within a turn: a run is an array, its bits of layout a constant.
+ */
+static inline unsigned scan_run(const struct take *t, const struct guest_region **r, struct pass *p, unsigned first,
+                                unsigned n, uint16_t pos)
+{
+    const uint64_t one = (uint64_t)(PACKED_LAYOUT_FLAGS | VRING_DESC_F_NEXT) << 48, want = packed_avail_bits(pos);
+    const uint64_t plain = one | (uint64_t)(VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT) << 48;
+    const struct pvirtq_desc *const at = &t->map->ring[pos & PACKED_INDEX];
+    const uint32_t hdr_len = t->vq->hdr_len, max_frame = t->max_frame;
+    uint16_t *const id = &t->vq->taken[t->vq->n_taken + first];
+    struct single *const single = &p->single[first];
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        const uint64_t state = guest_load64_acquire(&at[i].state); /* [A] */
+        struct desc d = { .len = (uint32_t)state };
+
+        if (__builtin_expect((state & plain) != want && (state & one) != want, 0))
+            break;
+        d.addr = guest_load64(&at[i].addr);
+        /* The one comparison has seen all flags; so told, the compiler leaves out take_single()'s own. */
+        d.flags = (state & plain) == want ? 0 : (uint16_t)(state >> 48);
+        id[i] = (uint16_t)(state >> 32);
+        single[i] = take_single(t->map->mem, hdr_len, max_frame, r, &d);
+        if (__builtin_expect(!single[i].src, 0))
+            p->other[first + i] = packed_desc(d.addr, state);
+    }
+    return i;
+}
+
 /* First pass: copy each descriptor, once. *longer becomes the head of a chain that ended the pass. */
 static inline bool scan(struct take *t, struct pass *p, unsigned most, struct desc *longer)
 {
     const uint32_t size = t->vq->mask + 1u;
-    const uint32_t hdr_len = t->vq->hdr_len, max_frame = t->max_frame;
     const struct guest_region *r = t->hint;
-    uint16_t *const id = &t->vq->taken[t->vq->n_taken], *const len = &t->vq->taken_len[t->vq->n_taken];
     uint16_t pos = p->pos;
-    bool stopped = false;
-    unsigned i;
+    unsigned i = 0, run, found;
 
-    for (i = 0; i < most; i++, pos = packed_add(pos, 1, size)) {
-        struct desc d;
-
-        if (!packed_load(t->map, pos, &d))
-            break;
-        if (__builtin_expect(d.flags & VRING_DESC_F_NEXT, 0)) {
-            *longer = d;
-            stopped = true;
-            break;
-        }
-        id[i] = d.next;
-        len[i] = 1;
-        p->single[i] = take_single(t->map->mem, hdr_len, max_frame, &r, &d);
-        if (__builtin_expect(!p->single[i].src, 0))
-            p->other[i] = d;
-    }
+    do {
+        run = packed_run(pos, most - i, size);
+        found = scan_run(t, &r, p, i, run, pos);
+        i += found;
+        pos = packed_add(pos, found, size);
+    } while (found == run && i < most);
     t->hint = r;
     p->n = i;
-    return stopped;
+    /* Where the pass ended may be a longer chain, or nothing yet: a second look, whose word is the only one used. */
+    return i < most && packed_load(t->map, pos, longer) && longer->flags & VRING_DESC_F_NEXT;
 }
 
 /* A chain the general way. False: not now, the burst is full. Its end is @c's. */
@@ -136,6 +156,8 @@ unsigned packed_rx_burst(struct virtq *vq, const struct virtq_map *map, struct b
         p.pos = vq->last_avail;
         stopped = scan(&t, &p, room < left ? room : left, &longer);
         done = take_pass(&t, &p);
+        for (unsigned i = 0; i < done; i++)
+            vq->taken_len[vq->n_taken + i] = 1;
         vq->n_taken = (uint16_t)(vq->n_taken + done);
         vq->last_avail = packed_add(vq->last_avail, done, size);
         if (!stopped || done < p.n || vq->n_taken == most || !take_longer(&t, &longer, room - done))
@@ -143,6 +165,16 @@ unsigned packed_rx_burst(struct virtq *vq, const struct virtq_map *map, struct b
     }
     vq->region = (uint16_t)(t.hint - map->mem->region);
     return b->n;
+}
+
+static inline void complete_singles(struct virtq *vq, const struct virtq_map *map)
+{
+    const unsigned n = vq->n_taken;
+    uint64_t used[BURST_MAX];
+
+    for (unsigned i = 0; i < n; i++)
+        used[i] = packed_used(vq->taken[i], 0);
+    packed_put_singles(vq, map, used, n);
 }
 
 /* Chains from @i on that have the same length. */
@@ -155,9 +187,9 @@ static inline unsigned same_len(const struct virtq *vq, unsigned i)
     return end;
 }
 
-void packed_rx_complete(struct virtq *vq, const struct virtq_map *map)
+static __attribute__((noinline)) void complete_chains(struct virtq *vq, const struct virtq_map *map)
 {
-    const uint32_t size = vq->mask + 1u, total = packed_distance(vq->used_idx, vq->last_avail, size);
+    const uint32_t size = vq->mask + 1u;
     uint16_t pos = vq->used_idx;
 
     for (unsigned i = 0, end; i < vq->n_taken; i = end) {
@@ -168,9 +200,19 @@ void packed_rx_complete(struct virtq *vq, const struct virtq_map *map)
         for (unsigned k = i; k < end; k++, pos = packed_add(pos, len, size))
             packed_put_used(map, pos, vq->taken[k], 0);
     }
+}
+
+void packed_rx_complete(struct virtq *vq, const struct virtq_map *map)
+{
+    const uint32_t total = packed_distance(vq->used_idx, vq->last_avail, vq->mask + 1u);
+
+    if (__builtin_expect(total == vq->n_taken, 1))
+        complete_singles(vq, map);
+    else
+        complete_chains(vq, map);
     vq->n_taken = 0;
-    vq->used_idx = pos;
+    vq->used_idx = vq->last_avail;
     vq->state->last_avail = vq->last_avail;
-    vq->state->used_idx = pos;
+    vq->state->used_idx = vq->used_idx;
     packed_signal(vq, map, total);
 }

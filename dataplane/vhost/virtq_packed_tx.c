@@ -10,26 +10,45 @@
  */
 #include "vhost/virtq_packed_put.h"
 
+/* Look at up to @n chains of one descriptor, all of one turn, into the slots from @first on. Returns how many. */
+static inline unsigned look_run(struct put *t, const struct guest_region **r, unsigned first, unsigned n, uint16_t pos)
+{
+    const uint64_t mask = (uint64_t)(PACKED_LAYOUT_FLAGS | VRING_DESC_F_NEXT) << 48, want = packed_avail_bits(pos);
+    const struct pvirtq_desc *const at = &t->map->ring[pos & PACKED_INDEX];
+    struct slot *const slot = &t->slot[first];
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        const uint64_t state = guest_load64_acquire(&at[i].state); /* [A] */
+        struct desc d;
+
+        if (__builtin_expect((state & mask) != want, 0))
+            break;
+        d = packed_desc(guest_load64(&at[i].addr), state);
+        slot[i].head = d.next;
+        slot_fill(&slot[i], t->map->mem, r, &d);
+        if (__builtin_expect(t->map->log != NULL, 0))
+            slot[i].room = 0; /* the general path records what it writes */
+    }
+    return i;
+}
+
 /* Look at up to @want more chains of one descriptor. */
 static bool look_ahead(struct put *t, unsigned want)
 {
     struct virtq *const vq = t->vq;
     const uint32_t size = vq->mask + 1u, room = packed_room(vq);
-    const unsigned most = want < room ? want : room;
+    const unsigned left = want < room ? want : room, most = left < BURST_MAX ? left : BURST_MAX;
     const struct guest_region *r = t->hint;
     uint16_t pos = vq->last_avail;
-    unsigned i;
+    unsigned i = 0, run, found;
 
-    for (i = 0; i < most; i++, pos = packed_add(pos, 1, size)) {
-        struct desc d;
-
-        if (!packed_load(t->map, pos, &d) || d.flags & VRING_DESC_F_NEXT)
-            break;
-        t->slot[i].head = d.next;
-        slot_fill(&t->slot[i], t->map->mem, &r, &d);
-        if (__builtin_expect(t->map->log != NULL, 0))
-            t->slot[i].room = 0; /* the general path records what it writes */
-    }
+    do {
+        run = packed_run(pos, most - i, size);
+        found = look_run(t, &r, i, run, pos);
+        i += found;
+        pos = packed_add(pos, found, size);
+    } while (found == run && i < most);
     t->hint = r;
     t->first = t->used;
     t->slots = i;
@@ -48,6 +67,7 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
     const unsigned done = t->used - t->first < t->slots ? t->used - t->first : t->slots;
     const struct slot *s = t->slot + done;
     const unsigned left = t->slots - done, most = n < left ? n : left;
+    uint64_t *const filled = &p->filled[p->n];
     struct tally got = { 0 };
     unsigned i;
 
@@ -59,8 +79,7 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
             break;
         /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): dst is set, since need > 0 and so is room */
         put_single(vq, hdr_len, s->dst, f);
-        p->done[p->n + i].id = s->head;
-        p->done[p->n + i].len = need;
+        filled[i] = packed_used(s->head, need);
         tally_frame(&got, f);
     }
     if (i) {

@@ -26,7 +26,7 @@
  * @dst: where its first descriptor's buffer starts
  * @room: bytes that follow @dst contiguously; 0: only put_chains() can tell
  * @head: its head; packed: its buffer id
- * @d: its first descriptor, copied once
+ * @d: split: its first descriptor, copied once
  */
 struct slot {
     uint8_t *dst;
@@ -127,7 +127,6 @@ static inline void slot_fill(struct slot *s, const struct guest_mem *mem, const 
 {
     uint64_t off = d->addr - (*r)->gpa;
 
-    s->d = *d;
     s->room = 0;
     if (__builtin_expect((d->flags & (VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)) != VRING_DESC_F_WRITE, 0))
         return;

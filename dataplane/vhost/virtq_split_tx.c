@@ -39,6 +39,7 @@ static bool look_ahead(struct put *t, unsigned want)
     for (unsigned i = 0; i < n; i++) {
         const struct desc d = split_desc_load(&desc[t->slot[i].head]);
 
+        t->slot[i].d = d;
         slot_fill(&t->slot[i], map->mem, &r, &d);
         if (__builtin_expect(map->log != NULL, 0))
             t->slot[i].room = 0; /* the general path records what it writes */
