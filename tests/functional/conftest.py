@@ -26,6 +26,8 @@ from testbed import unprivileged
 from testbed.daemons import Switch
 
 from .frontend import Frontend
+from .frontend.messages import F_EVENT_IDX, F_RING_PACKED, F_VERSION_1
+from .frontend.peer import POLITE
 
 _names = itertools.count(1)
 
@@ -57,8 +59,9 @@ class Guest:
 class Lab:
     """Makes ports and guests on one switch and cleans them up."""
 
-    def __init__(self, switch: Switch) -> None:
+    def __init__(self, switch: Switch, packed: bool = False) -> None:
         self.switch = switch
+        self.packed = packed
         self.client = switch.client
         self._guests: list[Guest] = []
 
@@ -90,12 +93,14 @@ class Lab:
         pairs: int = 1,
         **spec: Any,
     ) -> Guest:
-        """A port with a polite guest on it."""
+        """A port with a polite guest on it; its rings are the lab's unless it is a legacy guest."""
         number = next(_names)
         name, path = self.port(f"g{number}", mode=mode, segment=segment, **spec)
-        more = {} if wanted is None else {"wanted": wanted}
+        bits = POLITE & ~F_EVENT_IDX if wanted is None else wanted
+        if self.packed and bits & F_VERSION_1:
+            bits |= F_RING_PACKED
         front = Frontend(
-            path, listen=mode == "server", ram=ram, ring_size=ring_size, pairs=pairs, **more
+            path, listen=mode == "server", ram=ram, ring_size=ring_size, pairs=pairs, wanted=bits
         )
         guest = Guest(name, mac(number), front)
         self._guests.append(guest)
@@ -226,11 +231,28 @@ def witnesses(lab_module: Lab) -> Witnesses:
     return Witnesses(lab_module)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module that says ``LAYOUTS`` runs its tests with guests of each layout of rings."""
+    layouts = getattr(metafunc.module, "LAYOUTS", ())
+    if layouts and "layout" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("layouts")
+        if mark:
+            layouts = mark.args
+        metafunc.parametrize("layout", layouts, indirect=True)
+
+
 @pytest.fixture
-def lab(switch: Switch) -> Iterator[Lab]:
+def layout(request: pytest.FixtureRequest) -> str:
+    """The rings of this test's guests: split or packed."""
+    name: str = getattr(request, "param", "split")
+    return name
+
+
+@pytest.fixture
+def lab(switch: Switch, layout: str) -> Iterator[Lab]:
     """Ports that go away with the test; the module's switch and processes must outlive it."""
     before = switch.dataplane_pid, switch.daemon_pid
-    own = Lab(switch)
+    own = Lab(switch, layout == "packed")
     yield own
     own.close()
     assert (switch.dataplane_pid, switch.daemon_pid) == before, "a process was replaced"

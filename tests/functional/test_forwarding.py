@@ -17,6 +17,7 @@ from .frontend import messages as m
 from .frontend.peer import POLITE, RX, TX
 
 BROADCAST = b"\xff" * 6
+LAYOUTS = ["split", "packed"]
 PLAIN = m.F_VERSION_1 | m.F_PROTOCOL_FEATURES  # no offloads, no mergeable buffers
 
 

@@ -22,6 +22,7 @@ from .vms import Vm, Vms
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 KILLS = True
+PACKED = 34
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,16 @@ def vms(switch: Switch) -> Iterator[Vms]:
     yield from v.running(switch)
 
 
-@pytest.fixture(scope="module")
-def pair(vms: Vms) -> tuple[Vm, Vm]:
-    return vms.add("client"), vms.add("server")
+@pytest.fixture(scope="module", params=["split", "packed"])
+def pair(vms: Vms, request: pytest.FixtureRequest) -> Iterator[tuple[Vm, Vm]]:
+    """With either layout of rings: where a killed dataplane stopped shows differently in each."""
+    options = ("packed=on",) if request.param == "packed" else ()
+    both = vms.add("client", options=options), vms.add("server", options=options)
+    for vm in both:
+        assert (PACKED in vm.guest.features()) == bool(options)
+    yield both
+    for vm in both:
+        vms.remove(vm)
 
 
 class Pinging:

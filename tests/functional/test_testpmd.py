@@ -266,13 +266,15 @@ def test_ten_million_frames(case: Case, lab: Lab, directory: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which(PROGRAM), reason=f"{PROGRAM} (package dpdk-dev) is missing")
+@pytest.mark.parametrize("layout", ["split", "packed"])
 @pytest.mark.parametrize("queues", [2, 8])
-def test_queue_pairs(queues: int, lab: Lab, directory: Path) -> None:
+def test_queue_pairs(queues: int, layout: str, lab: Lab, directory: Path) -> None:
     """Frames of many flows circulate; each stays in its queue, and none gets lost."""
+    options = ("packed_vq=1",) if layout == "packed" else ()
     spec = [{"segment": "dpdk", "macs": [address.hex(":")]} for address in MACS]
     names, paths = zip(*(lab.port(**words) for words in spec), strict=True)  # type: ignore[arg-type]
     guests = [
-        VirtioUser(Path(path), address.hex(":"), queues=queues)
+        VirtioUser(Path(path), address.hex(":"), queues=queues, options=options)
         for path, address in zip(paths, MACS, strict=True)
     ]
     settings = Settings(
@@ -285,6 +287,8 @@ def test_queue_pairs(queues: int, lab: Lab, directory: Path) -> None:
         testpmd.wait()
         for name in names:
             lab.switch.wait_link(name)
+            bits = int(lab.show(name)["virtio_features"], 16)
+            assert bool(bits & F_RING_PACKED) == (layout == "packed")
         testpmd.start(tx_first=1)
         deadline = time.monotonic() + PATIENCE
         while received(testpmd.stats()) < 1_000_000:

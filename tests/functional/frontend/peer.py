@@ -197,15 +197,18 @@ class Frontend:
         payload, fds = self.mem_table()
         self.send(m.Req.SET_MEM_TABLE, payload, fds)
 
-    def setup_ring(self, index: int, base: int = 0, apart: int = 0) -> None:
-        """``apart``: how much further on our side its memory lies than ``ram`` says."""
+    def setup_ring(self, index: int, base: int | None = None, apart: int = 0) -> None:
+        """``base``: where it goes on, by default as a new ring.
+
+        ``apart``: how much further on our side its memory lies than ``ram`` says.
+        """
         ring = self.rings[index]
 
         def uva(gpa: int) -> int:
             return self.ram.uva(gpa) + apart
 
         self.send(m.Req.SET_VRING_NUM, m.pack_state(index, ring.size))
-        self.send(m.Req.SET_VRING_BASE, m.pack_state(index, base))
+        self.send(m.Req.SET_VRING_BASE, m.pack_state(index, ring.start if base is None else base))
         addr = m.pack_ring_addr(index, uva(ring.desc), uva(ring.used), uva(ring.avail))
         self.send(m.Req.SET_VRING_ADDR, addr)
         self.send(m.Req.SET_VRING_CALL, struct.pack("<Q", index), [ring.call_fd])
@@ -227,7 +230,7 @@ class Frontend:
         self.negotiate()
         self.set_mem_table()
         for index in range(len(self.rings)):
-            self.setup_ring(index, self.layout.start)
+            self.setup_ring(index)
         if self.features & m.F_PROTOCOL_FEATURES:
             self.enable()
         if self.protocol_features & m.PF_STATUS:
@@ -268,7 +271,7 @@ class Frontend:
         """VIRTIO_F_RING_RESET: this ring anew, of another size; its buffers come back to us."""
         self.stop_ring(index)
         self.rings[index].close()
-        self.rings[index] = DriverRing(self.ram, size)
+        self.rings[index] = self.layout(self.ram, size)
         if index % 2 == 0:
             self.rx_of[index].clear()
         self.setup_ring(index)

@@ -18,6 +18,7 @@ from .memory import GuestRam
 
 NEXT, WRITE, INDIRECT = 1, 2, 4
 AVAIL, USED = 1 << 7, 1 << 15
+EVENT_DESC = 2  # RING_EVENT_FLAGS_DESC
 DESC = struct.Struct("<QIHH")
 _U16 = struct.Struct("<H")
 _USED = struct.Struct("<II")
@@ -76,6 +77,11 @@ class DriverRing:
 
     def set_used_event(self, index: int) -> None:
         self.ram.write(self.avail + 4 + 2 * self.size, _U16.pack(index & 0xFFFF))
+
+    @staticmethod
+    def entry(addr: int, length: int, flags: int = 0, next_: int = 0) -> bytes:
+        """An entry of an indirect table."""
+        return DESC.pack(addr, length, flags, next_)
 
     # -- what a driver does -----------------------------------------------
 
@@ -149,16 +155,42 @@ class PackedRing(DriverRing):
         self.avail = ram.alloc(4, 4)
         self.avail_idx = self.last_used = self.start
         self._heads: list[tuple[int, bytes]] = []  # flags to be stored by publish()
-        self._lengths: dict[int, int] = {}  # descriptors of each chain
+        self._chains: list[tuple[int, int, bool]] = []  # id, descriptors, id to be freed; in order
+        self._raw: dict[int, tuple[int, int, int, int]] = {}
 
     def _after(self, position: int, n: int = 1) -> int:
         index = (position & 0x7FFF) + n
         wrap = position & 0x8000
         return wrap | index if index < self.size else (wrap ^ 0x8000) | (index - self.size)
 
-    def _put(self, parts: list[tuple[int, int, int]]) -> int:
+    # A chain may be written as for a split ring; put_avail() lays it into the ring, whatever it
+    # says, with its head as its id.  One without an end is cut when it has filled the ring.
+
+    def write_desc(
+        self, index: int, addr: int, length: int, flags: int = 0, next_: int = 0
+    ) -> None:
+        self._raw[index] = addr & (2**64 - 1), length & 0xFFFFFFFF, flags, next_
+
+    def put_avail(self, head: int) -> None:
+        parts: list[tuple[int, int, int]] = []
+        index = head
+        while len(parts) < self.size:
+            addr, length, flags, index = self._raw[index]
+            parts.append((addr, length, flags))
+            if not flags & NEXT:
+                break
+        self._put(parts, head)
+
+    @staticmethod
+    def entry(addr: int, length: int, flags: int = 0, next_: int = 0) -> bytes:
+        return DESC.pack(addr, length, next_, flags)
+
+    def set_used_event(self, index: int) -> None:
+        self.ram.write(self.avail, _U16.pack(index) + _U16.pack(EVENT_DESC))
+
+    def _put(self, parts: list[tuple[int, int, int]], head: int | None = None) -> int:
         """Descriptors in a row, the first one's flags left to publish()."""
-        ident = self.free.pop(0)
+        ident = self.free.pop(0) if head is None else head
         for i, (gpa, length, kind) in enumerate(parts):
             flags = kind | (AVAIL if self.avail_idx & 0x8000 else USED)
             at = self.desc + 16 * (self.avail_idx & 0x7FFF)
@@ -169,11 +201,11 @@ class PackedRing(DriverRing):
             else:
                 self.ram.write(at + 14, entry[14:])
             self.avail_idx = self._after(self.avail_idx)
-        self._lengths[ident] = len(parts)
+        self._chains.append((ident, len(parts), head is None))
         return ident
 
     def _room(self) -> int:
-        return self.size - sum(self._lengths.values())
+        return self.size - sum(n for _, n, _ in self._chains)
 
     def publish(self, index: int | None = None) -> None:
         for at, flags in reversed(self._heads):
@@ -210,9 +242,11 @@ class PackedRing(DriverRing):
             entry = self.ram.read(self.desc + 16 * (self.last_used & 0x7FFF), 16)
             _, written, ident, flags = DESC.unpack(entry)
             want = AVAIL | USED if self.last_used & 0x8000 else 0
-            # A device that hands back what it does not have is stopped by the lengths.
-            if (flags & (AVAIL | USED)) != want or ident not in self._lengths:
+            if (flags & (AVAIL | USED)) != want or not self._chains:
                 return out
-            self.last_used = self._after(self.last_used, self._lengths.pop(ident))
-            self.free.append(ident)
+            mine, length, ours = self._chains.pop(0)
+            assert ident == mine, "chains come back in the order in which they were offered"
+            self.last_used = self._after(self.last_used, length)
+            if ours:
+                self.free.append(ident)
             out.append((ident, written))
