@@ -99,6 +99,12 @@ class Session:
         return bool(self.record.features & virtio.RING_PACKED)
 
     @property
+    def split(self) -> bool:
+        """Known to be split.  Until SET_FEATURES a ring is told of without its layout; what only
+        one layout may have is looked at when the ring starts."""
+        return self.record.features_set and not self.packed
+
+    @property
     def running(self) -> bool:
         """Whether frames can flow both ways: how many of its queues a guest uses is its choice."""
         up = {r.index % 2 for r in self.rings if r.record.active and self.enabled(r)}
@@ -291,14 +297,14 @@ class Session:
         if request == Request.SET_VRING_ENABLE:
             yield from self._enable(ring, num)
         elif request == Request.SET_VRING_NUM:
-            if not 2 <= num <= RING_SIZE_MAX or (num & (num - 1) and not self.packed):
+            if not 2 <= num <= RING_SIZE_MAX or (num & (num - 1) and self.split):
                 raise Refused(
                     f"ring size {num} is not a power of two (packed rings: any number) "
                     f"from 2 to {RING_SIZE_MAX}"
                 )
             yield from self._change(ring, size=num)
         else:
-            if num > 0xFFFF and not self.packed:
+            if num > 0xFFFF and self.split:
                 raise Refused(f"ring base {num:#x}")
             yield from self._change(ring, base=num & 0xFFFF)
         return None
@@ -306,7 +312,8 @@ class Session:
     def _set_addr(self, ring: Ring, addr: msg.VringAddr) -> Part:
         if addr.flags & ~msg.VRING_F_LOG:
             raise Refused(f"ring address flags {addr.flags:#x}")
-        if addr.desc % 16 or addr.avail % 2 or addr.used % 4:  # virtio 1.2 §2.7
+        avail = 4 if self.packed else 2  # virtio 1.2 §2.7, §2.8.10.1
+        if addr.desc % 16 or addr.avail % avail or addr.used % 4:
             raise Refused(
                 f"ring {ring.index} is not aligned: descriptors {addr.desc:#x}, "
                 f"avail {addr.avail:#x}, used {addr.used:#x}"

@@ -194,6 +194,28 @@ def test_packed_rings(driver: Driver, ram: int, event: int) -> None:
     assert driver.send(10, wire.vring(1, 0x8005_8005)) == 1
 
 
+def test_rings_told_of_before_their_layout(driver: Driver, ram: int, event: int) -> None:
+    """A size and a base that only packed rings have are believed until SET_FEATURES."""
+    driver.send(8, wire.vring(0, 200), need_reply=False)
+    driver.send(10, wire.vring(0, 0x8005_8005), need_reply=False)
+    assert driver.send(2, wire.number(MODERN | virtio.RING_PACKED)) == 0
+    assert driver.send(5, wire.table(wire.region()), [ram]) == 0
+    assert driver.send(9, wire.addr(0)) == 0
+    assert driver.send(12, wire.number(0), [event]) == 0
+    (started,) = driver.take(StartRing)
+    assert (started.setup.size, started.setup.base) == (200, 0x8005)  # type: ignore[union-attr]
+
+
+def test_areas_of_packed_rings_are_words(driver: Driver) -> None:
+    def addr(avail: int) -> bytes:
+        return struct.pack("=IIQQQQ", 0, 0, wire.UVA, 0x2000 + wire.UVA, avail + wire.UVA, 0)
+
+    assert driver.send(9, addr(0x1002)) == 0  # may be a split ring's
+    assert driver.send(2, wire.number(MODERN | virtio.RING_PACKED)) == 0
+    assert driver.send(9, addr(0x1006)) == 1
+    assert driver.send(9, addr(0x1004)) == 0
+
+
 def test_enabled_from_the_start_without_protocol_features(
     driver: Driver, ram: int, event: int
 ) -> None:
@@ -232,6 +254,7 @@ def test_a_ring_starts_with_whatever_comes_last(
 
 @pytest.mark.parametrize("size", [0, 1, 3, 6, 255, 32769, 65535, 65536, 65538, 0xFFFFFFFF])
 def test_m7_ring_sizes_that_are_refused(driver: Driver, size: int) -> None:
+    assert driver.send(2, wire.number(MODERN)) == 0
     assert driver.send(8, wire.vring(0, size)) == 1
     assert driver.session.rings[0].record.size == 0
     with pytest.raises(Violation, match="ring size"):
@@ -447,6 +470,7 @@ def test_get_vring_base_of_a_ring_that_never_was(driver: Driver) -> None:
     assert driver.send(11, wire.vring(1, 0)) == 0
     assert driver.send(10, wire.vring(1, 77)) == 0
     assert driver.send(11, wire.vring(1, 0)) == 77
+    assert driver.send(2, wire.number(MODERN)) == 0
     assert driver.send(10, wire.vring(1, 0x10000)) == 1
 
 
