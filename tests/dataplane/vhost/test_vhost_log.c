@@ -15,6 +15,7 @@
 
 #include "base/rcu.h"
 #include "vhost/driver.h"
+#include "vhost/packed_driver.h"
 #include "vhost/virtq.h"
 
 #define PAGE 4096ULL
@@ -196,6 +197,74 @@ TEST(transmitted)
     end();
 }
 
+/*
+ * Packed rings: what is handed back lies in the descriptors themselves, over the ring's end as well.  Chains of one
+ * descriptor and of two, frames over several buffers, and rings of more than a page.
+ */
+TEST(packed_received)
+{
+    static const uint32_t sizes[] = { 5, 64, 300, 1000 };
+
+    for (unsigned k = 0; k < 8; k++) {
+        const uint32_t size = sizes[k / 2], descs = 1 + k % 2, frames = size < 16 ? 1 : 4;
+        struct frame *list[4] = { &frame[0].f, &frame[1].f, &frame[2].f, &frame[3].f };
+        struct pk_ring rx;
+        uint32_t offered = 0, back = 0, len;
+        uint16_t id;
+
+        begin(F_V1 | F_PACKED | F_MRG | (k & 1 ? F_EVENT : 0), size);
+        pk_open(&rx, &d.rx);
+        for (unsigned i = 0; i < 80; i++) {
+            for (; (offered - back + 1) * descs <= size && offered - back < 8; offered++) {
+                const uint64_t at = DRV_BUF + offered % 200 * 3 * PAGE + offered % 4001;
+                const struct pk_part part[2] = { { at, 800, D_WRITE }, { at + 5000, 800, D_WRITE } };
+
+                pk_offer(&rx, part, descs, (uint16_t)offered);
+            }
+            for (uint32_t f = 0; f < frames; f++)
+                drv_frame(&frame[f], 60 + (i * 97 + f) % 1400, i + f);
+            snapshot();
+            CHECK_EQ(d.port->ops->tx_burst(d.port, list, frames), frames);
+            CHECK(check_pages() >= 2); /* buffer and ring */
+            for (; pk_used(&rx, descs, &id, &len); back++)
+                CHECK_EQ(id, (uint16_t)back);
+        }
+        CHECK_EQ(drv_drops(&d), 0);
+        end();
+    }
+}
+
+TEST(packed_transmitted)
+{
+    static const uint32_t sizes[] = { 3, 256, 1000 };
+
+    for (unsigned k = 0; k < 6; k++) {
+        const uint32_t most = sizes[k / 2] < 40 ? 1 : 20;
+        struct pk_ring tx;
+
+        begin(F_V1 | F_PACKED | (k & 1 ? F_EVENT : 0), sizes[k / 2]);
+        pk_open(&tx, &d.tx);
+        for (unsigned i = 0; i < 80; i++) {
+            const struct pk_part part[2] = { { DRV_BUF, 12, 0 }, { DRV_BUF + 12, 60, 0 } };
+            const struct pk_part whole = { DRV_BUF, 12 + 60, 0 };
+
+            for (unsigned f = 0; f < most; f++)
+                pk_offer(&tx, i % 3 ? &whole : part, i % 3 ? 1 : 2, (uint16_t)i);
+            snapshot();
+            CHECK_EQ(drv_rx(&d, &burst), most);
+            CHECK(check_pages() >= 1);
+            snapshot();
+            d.port->ops->arm(&d.port->rxq[0]);
+            CHECK_EQ(check_pages(), 1);
+            CHECK(dirty(used_gpa(1)));
+            snapshot();
+            d.port->ops->disarm(&d.port->rxq[0]);
+            CHECK_EQ(check_pages(), 1);
+        }
+        end();
+    }
+}
+
 /* With the event index, behind a used ring of more than a page. */
 TEST(asked_to_kick)
 {
@@ -368,6 +437,8 @@ MAIN
     RUN(received_in_chains);
     RUN(received_in_merged_buffers);
     RUN(transmitted);
+    RUN(packed_received);
+    RUN(packed_transmitted);
     RUN(asked_to_kick);
     RUN(malformed_chain);
     RUN(only_what_was_asked_for);
