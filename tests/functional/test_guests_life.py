@@ -178,6 +178,11 @@ def test_both_killed(switch: Switch, pair: tuple[Vm, Vm]) -> None:
     switch.restart_daemon()
     for vm in pair:
         switch.wait_link(vm.name)
+        if PACKED in vm.guest.features():
+            # Where a packed ring was QEMU does not know, and its memory does not tell.
+            vm.guest.unload_driver()
+            vm.guest.load_driver(vm.network)
+            switch.wait_link(vm.name)
     v.talk(a, b)
     v.exchange_files(a, b)
 
