@@ -18,7 +18,8 @@ LICENCE = "SPDX-License-Identifier: Apache-2.0"
 MAX_LINES = 600
 SOURCE_SUFFIXES = {".py", ".c", ".h", ".sh", ".toml", ".service", ".rules", ".mk"}
 SOURCE_NAMES = {"Makefile", "tox.ini"}
-NOT_OURS = {".git", ".venv", ".tox", "build", "dist", "__pycache__", ".hypothesis"}
+# A corpus is bytes that a fuzzer found.
+NOT_OURS = {".git", ".venv", ".tox", "build", "dist", "__pycache__", ".hypothesis", "corpus"}
 
 # What ends the process.  static_assert is another word for the regular expression.
 DEADLY_CALL = re.compile(r"\b(assert|abort|exit|_exit|_Exit|quick_exit|errx?|__builtin_trap)\s*\(")
