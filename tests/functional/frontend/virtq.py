@@ -85,6 +85,10 @@ class DriverRing:
 
     # -- what a driver does -----------------------------------------------
 
+    def room(self) -> int:
+        """Descriptors that can be queued now."""
+        return len(self.free)
+
     def add(self, parts: list[tuple[int, int, bool]]) -> int:
         """Queue a chain (visible after publish()); returns its head."""
         if len(parts) > len(self.free):
@@ -204,7 +208,7 @@ class PackedRing(DriverRing):
         self._chains.append((ident, len(parts), head is None))
         return ident
 
-    def _room(self) -> int:
+    def room(self) -> int:
         return self.size - sum(n for _, n, _ in self._chains)
 
     def publish(self, index: int | None = None) -> None:
@@ -220,7 +224,7 @@ class PackedRing(DriverRing):
         self.ram.write(self.avail + 2, _U16.pack(1 if on else 0))
 
     def add(self, parts: list[tuple[int, int, bool]]) -> int:
-        if len(parts) > self._room():
+        if len(parts) > self.room():
             raise BufferError("no free descriptors")
         last = len(parts) - 1
         return self._put(
