@@ -38,7 +38,7 @@ SOURCES += $(shell find vif_uswitch \( -name '*.py' -o -name '*.json' \) -print)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-build setup-demo setup-test setup-bench build demo demo-stop test lint bench docs \
+.PHONY: help setup setup-build setup-demo setup-test setup-bench build demo demo-stop test lint fuzz prove bench docs \
 	releasenotes genconfig clean distclean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -66,10 +66,16 @@ demo-stop: ## end what "make demo KEEP=1" left running
 	@$(VENV)/bin/python -m testbed.demo --stop
 
 test: setup-test build ## every check and every test; the logs of the stages stay in build/log
-	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) --pytest lint docs c
+	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) --pytest lint docs c fuzz prove
 
 lint: setup-test build ## the linters and type checkers alone
 	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) lint
+
+fuzz: setup-test build ## the fuzz targets alone (FUZZ_SECONDS=60 each), and the bugs they must find
+	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) fuzz
+
+prove: setup-test build ## the bounded proofs alone (DEEP=1: with larger bounds)
+	@$(VENV)/bin/python -m tools.prove $(if $(filter-out 0,$(DEEP)),--deep)
 
 bench: setup-bench build ## speed beside other switches (CASES="64 1514" ROUNDS=3 BENCH="--priority")
 	@$(VENV)/bin/python -m tests.bench $(CASES:%=--case %) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH)

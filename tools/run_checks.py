@@ -52,6 +52,12 @@ def checks() -> list[Check]:
               ("make", "-C", "dataplane", JOBS, "check-asan")),
         Check("c", "c-tsan", "C thread tests under TSan",
               ("make", "-C", "dataplane", JOBS, "check-tsan")),
+        Check("fuzz", "fuzz", "fuzz targets under ASan and UBSan, a minute each",
+              ("make", "-C", "dataplane", JOBS, "fuzz")),
+        Check("fuzz", "fuzz-bugs", "fuzz targets find seeded bugs",
+              (sys.executable, "-m", "tools.fuzz_bugs")),
+        Check("prove", "prove", "bounded proofs, and seeded bugs that they refute",
+              (sys.executable, "-m", "tools.prove")),
     ]
 
 
@@ -65,7 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="run groups of checks")
     parser.add_argument("--logs", type=pathlib.Path, required=True)
     parser.add_argument("--pytest", action="store_true", help="and the Python tests, last")
-    parser.add_argument("groups", nargs="+", choices=["lint", "docs", "c"])
+    parser.add_argument("groups", nargs="+", choices=["lint", "docs", "c", "fuzz", "prove"])
     arguments, pytest_arguments = parser.parse_known_args()
     failed = [check.name for check in checks()
               if check.group in arguments.groups
