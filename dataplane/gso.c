@@ -209,7 +209,8 @@ static void write_ipv4(const struct gso *g, const struct gso_segment *s, uint8_t
 /* What a sender of one frame leaves in the field (5.1.6.2). @len: bytes from the transport header on. */
 static void write_pseudo(const struct gso *g, uint32_t len, uint8_t *field)
 {
-    const uint16_t csum = csum_fold(g->pseudo + wire16(len));
+    const uint16_t n = wire16(len);
+    const uint16_t csum = csum_fold(csum_add(g->pseudo, &n, sizeof(n)));
 
     memcpy(field, &csum, sizeof(csum));
 }
