@@ -7,6 +7,7 @@ its parent unless it was started with ``outlive``, which is what ``make demo KEE
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -100,8 +101,9 @@ def start_time(pid: int) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """Direct children of a process."""
+    """Direct children of a process, of those of its threads that are still there."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(word) for word in task.read_text().split()]
+        with contextlib.suppress(OSError):  # the thread ended after it was listed
+            found += [int(word) for word in task.read_text().split()]
     return found

@@ -215,7 +215,7 @@ class Guests:
         self.testpmd.command("set fwd rxonly")
         before = received(self.testpmd.stats())
         self.testpmd.start()
-        self.testpmd.settle(0.2)
+        take_in(self.testpmd, before + 2 * bursts * BURST)
         self.testpmd.command("stop")
         self.testpmd.command("set fwd io")
         assert received(self.testpmd.stats()) - before == 2 * bursts * BURST
@@ -228,6 +228,14 @@ class Guests:
 
 def received(counters: dict[int, Counters]) -> int:
     return sum(counters[port].rx_packets for port in (0, 1))
+
+
+def take_in(testpmd: Testpmd, expected: int) -> None:
+    """Wait until so many have come, however slowly, and no more: the caller counts once more."""
+    deadline = time.monotonic() + PATIENCE
+    while received(testpmd.stats()) < expected and time.monotonic() < deadline:
+        time.sleep(0.02)
+    testpmd.settle(0.2)
 
 
 def is_rotation(found: list[bytes], of: list[bytes]) -> bool:
@@ -298,7 +306,7 @@ def test_queue_pairs(queues: int, layout: str, lab: Lab, directory: Path) -> Non
         testpmd.command("set fwd rxonly")
         before = received(testpmd.stats())
         testpmd.start()
-        testpmd.settle(0.2)
+        take_in(testpmd, before + in_circulation)
         testpmd.command("stop")
         assert received(testpmd.stats()) - before == in_circulation
         check_accounts(lab, names, testpmd.stats(), at_least=1_000_000)
