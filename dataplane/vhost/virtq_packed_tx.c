@@ -26,9 +26,7 @@ static inline unsigned look_run(struct put *t, const struct guest_region **r, un
             break;
         d = packed_desc(guest_load64(&at[i].addr), state);
         slot[i].head = d.next;
-        slot_fill(&slot[i], t->map->mem, r, &d);
-        if (__builtin_expect(t->map->log != NULL, 0))
-            slot[i].room = 0; /* the general path records what it writes */
+        slot_fill(&slot[i], t->map, r, &d);
     }
     return i;
 }
@@ -87,10 +85,7 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
         p->n += i;
         vq->last_avail = packed_add(vq->last_avail, i, vq->mask + 1u);
         t->known = UINT32_MAX;
-        sum->frames += got.frames;
-        sum->bytes += got.bytes;
-        sum->flooded += got.flooded;
-        sum->gso += got.gso;
+        tally_add(sum, &got);
     }
     return i;
 }

@@ -116,13 +116,13 @@ static inline void put_begin(struct put *t, struct virtq *vq, const struct virtq
 /**
  * slot_fill() - look at the first descriptor of a chain
  * @s: slot; its head or id is the caller's
- * @mem: table
+ * @map: ring
  * @r: the region hit last; updated
  * @d: the descriptor, copied
  *
  * Prefetches what put_single() will write.
  */
-static inline void slot_fill(struct slot *s, const struct guest_mem *mem, const struct guest_region **r,
+static inline void slot_fill(struct slot *s, const struct virtq_map *map, const struct guest_region **r,
                              const struct desc *d)
 {
     uint64_t off = d->addr - (*r)->gpa;
@@ -131,7 +131,7 @@ static inline void slot_fill(struct slot *s, const struct guest_mem *mem, const 
     if (__builtin_expect((d->flags & (VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)) != VRING_DESC_F_WRITE, 0))
         return;
     if (__builtin_expect(off >= (*r)->size, 0)) {
-        const struct guest_region *const hit = guest_mem_find(mem, d->addr);
+        const struct guest_region *const hit = guest_mem_find(map->mem, d->addr);
 
         if (!hit)
             return;
@@ -142,6 +142,8 @@ static inline void slot_fill(struct slot *s, const struct guest_mem *mem, const 
     s->room = d->len <= (*r)->size - off ? d->len : (uint32_t)((*r)->size - off);
     guest_prefetch_write(s->dst);
     guest_prefetch_write(s->dst + 64);
+    if (__builtin_expect(map->log != NULL, 0))
+        s->room = 0; /* the general path records what it writes */
 }
 
 static inline uint32_t tag_len(const struct frame *f)
@@ -194,6 +196,14 @@ static inline void tally_frame(struct tally *sum, const struct frame *f)
     sum->bytes += f->len + tag_len(f);
     sum->flooded += f->flooded;
     sum->gso += f->vnet.gso_type != VNET_GSO_NONE;
+}
+
+static inline void tally_add(struct tally *sum, const struct tally *more)
+{
+    sum->frames += more->frames;
+    sum->bytes += more->bytes;
+    sum->flooded += more->flooded;
+    sum->gso += more->gso;
 }
 
 /* What the burst below asks of a layout; constant arguments of an inlined function, so never called by pointer. */

@@ -40,9 +40,7 @@ static bool look_ahead(struct put *t, unsigned want)
         const struct desc d = split_desc_load(&desc[t->slot[i].head]);
 
         t->slot[i].d = d;
-        slot_fill(&t->slot[i], map->mem, &r, &d);
-        if (__builtin_expect(map->log != NULL, 0))
-            t->slot[i].room = 0; /* the general path records what it writes */
+        slot_fill(&t->slot[i], map, &r, &d);
     }
     t->hint = r;
     t->slots = n;
@@ -82,10 +80,7 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
         t->used += i;
         t->known = UINT32_MAX;
         t->vq->merged = 1;
-        sum->frames += got.frames;
-        sum->bytes += got.bytes;
-        sum->flooded += got.flooded;
-        sum->gso += got.gso;
+        tally_add(sum, &got);
     }
     return i;
 }
@@ -101,7 +96,7 @@ void split_warm(struct virtq *vq, const struct virtq_map *map)
     if (split_avail(vq, map, 1) && split_head(vq, map, vq->last_avail, &head)) {
         const struct desc d = split_desc_load(&map->desc[head]);
 
-        slot_fill(&next, map->mem, &r, &d); /* which prefetches */
+        slot_fill(&next, map, &r, &d); /* which prefetches */
     }
 }
 
