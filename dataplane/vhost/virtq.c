@@ -148,6 +148,7 @@ int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct dirt
         return rc;
     vq->mask = (uint16_t)(setup->size - 1);
     vq->merged = 1;
+    vq->longest = 1;
     vq->packed = features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
     vq->event_idx = features & VIRTIO_BIT(VIRTIO_F_RING_EVENT_IDX);
     vq->indirect = features & VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC);

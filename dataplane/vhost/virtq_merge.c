@@ -1,9 +1,10 @@
 /*
  * SPDX-License-Identifier: Apache-2.0
  *
- * virtq_merge.c - frames into a receive ring the general way: chains of
- * several descriptors, indirect tables, mergeable buffers (5.1.6.4), buffers
- * over a region border.  Worker thread, under the same lock as the burst.
+ * virtq_merge.c - frames that do not fit the next buffer of a receive ring: into
+ * several of those looked at in advance, or the general way: chains of several
+ * descriptors, indirect tables, mergeable buffers (5.1.6.4), buffers over a
+ * region border.  Worker thread, under the same lock as the burst.
  *
  * The bytes are streamed into the chains as these are walked, and only then is
  * it decided whether they count: nothing is visible to the guest before the
@@ -13,6 +14,7 @@
 #include "vhost/virtq_merge.h"
 
 #include "vhost/virtq_split.h"
+#include "vhost/virtq_spread.h"
 
 /* All known chains are used up: look at the guest's index again. True if there are more. */
 static bool more_avail(struct put *t)
@@ -177,13 +179,35 @@ static enum drop_reason put_chains(struct put *t, const struct frame *f, uint32_
         merge_set_buffers(&s, t->map->log, chains);
     t->used += chains;
     t->known = UINT32_MAX;
-    t->vq->merged = (uint16_t)chains;
+    t->vq->merged = (uint16_t)(chains < BURST_MAX ? chains : BURST_MAX);
     return DROP_none;
+}
+
+/* Buffers that were looked at in advance are full now, the last one with what was left. */
+static void use_slots(struct put *t, const struct slot *s, unsigned n, uint32_t need)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const uint32_t len = need < s[i].room ? need : s[i].room;
+
+        split_put_used(t->vq, t->map, (uint16_t)(t->vq->used_idx + t->used + i), s[i].head, len);
+        need -= len;
+    }
+    t->used += n;
+    t->known = UINT32_MAX;
+    t->vq->merged = (uint16_t)n;
 }
 
 enum drop_reason split_put_frame(struct put *t, const struct frame *f)
 {
+    const uint32_t need = t->vq->hdr_len + f->len + tag_len(f);
+    const struct slot *const s = put_slot(t);
+    const unsigned n = spread_frame(t->vq, s, put_slots(t), f, need);
+
+    if (n) {
+        use_slots(t, s, n, need);
+        return DROP_none;
+    }
     if (t->used == t->avail && !more_avail(t))
         return DROP_ring_full;
-    return put_chains(t, f, t->vq->hdr_len + f->len + tag_len(f));
+    return put_chains(t, f, need);
 }

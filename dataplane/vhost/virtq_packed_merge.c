@@ -12,6 +12,7 @@
  */
 #include "vhost/virtq_merge.h"
 #include "vhost/virtq_packed_put.h"
+#include "vhost/virtq_spread.h"
 
 /* Chains of one frame at most: one of 64 KiB in buffers of 64 bytes. */
 #define FRAME_CHAINS 1032
@@ -62,6 +63,7 @@ static void hand_back(struct packed_put *p, const struct filled *filled)
     p->t.first = p->t.used; /* what was looked at in advance is used up, or looked at again */
     p->t.slots = 0;
     p->t.known = UINT32_MAX;
+    vq->merged = (uint16_t)(filled->n < BURST_MAX ? filled->n : BURST_MAX);
 }
 
 /* The last chain is malformed, and in the way of everything behind it: all go back, empty. */
@@ -130,12 +132,39 @@ static __attribute__((noinline)) enum drop_reason put_chains(struct packed_put *
     return DROP_none;
 }
 
+/* The same for buffers that were looked at in advance and are full now, the last one with what was left. */
+static void hand_back_slots(struct packed_put *p, const struct slot *s, unsigned n, uint32_t need)
+{
+    struct virtq *const vq = p->t.vq;
+    const uint32_t size = vq->mask + 1u;
+    const uint16_t start = vq->last_avail, end = packed_add(start, n, size);
+    uint32_t last = need;
+
+    for (unsigned i = 0; i + 1 < n; i++)
+        last -= s[i].room;
+    packed_flush(p);
+    packed_begin(vq, start, end, 1, n > 1 ? PACKED_WHOLE : 0);
+    for (unsigned i = n; i--;)
+        packed_put_used(p->t.map, packed_add(start, i, size), s[i].head, i + 1 == n ? last : s[i].room);
+    p->back += n;
+    vq->used_idx = vq->last_avail = end;
+    p->t.used += n;
+    p->t.known = UINT32_MAX;
+    vq->merged = (uint16_t)n;
+}
+
 enum drop_reason packed_put_frame(struct put *t, const struct frame *f)
 {
     const uint32_t need = t->vq->hdr_len + f->len + tag_len(f);
+    const struct slot *const s = put_slot(t);
+    const unsigned n = spread_frame(t->vq, s, put_slots(t), f, need);
 
     if (port_is_broken(t->vq->port))
         return DROP_broken;
+    if (n) {
+        hand_back_slots((struct packed_put *)t, s, n, need);
+        return DROP_none;
+    }
     if (need > t->known)
         return t->why;
     if (t->walked > CHAIN_BURST)

@@ -62,9 +62,8 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
     struct packed_put *const p = (struct packed_put *)t;
     struct virtq *const vq = t->vq;
     const uint32_t hdr_len = vq->hdr_len;
-    const unsigned done = t->used - t->first < t->slots ? t->used - t->first : t->slots;
-    const struct slot *s = t->slot + done;
-    const unsigned left = t->slots - done, most = n < left ? n : left;
+    const struct slot *s = put_slot(t);
+    const unsigned left = put_slots(t), most = n < left ? n : left;
     uint64_t *const filled = &p->filled[p->n];
     struct tally got = { 0 };
     unsigned i;
@@ -85,6 +84,7 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
         p->n += i;
         vq->last_avail = packed_add(vq->last_avail, i, vq->mask + 1u);
         t->known = UINT32_MAX;
+        vq->merged = 1;
         tally_add(sum, &got);
     }
     return i;

@@ -26,7 +26,7 @@
  * @dst: where its first descriptor's buffer starts
  * @room: bytes that follow @dst contiguously; 0: only put_chains() can tell
  * @head: its head; packed: its buffer id
- * @d: split: its first descriptor, copied once
+ * @d: its first descriptor, copied once
  */
 struct slot {
     uint8_t *dst;
@@ -113,6 +113,22 @@ static inline void put_begin(struct put *t, struct virtq *vq, const struct virtq
     t->why = DROP_ring_full;
 }
 
+/*
+ * Slots that are left, and the first of them.  More are used than there are if the last frame took chains that had
+ * not been looked at; none is left then.
+ */
+static inline unsigned put_slots(const struct put *t)
+{
+    const unsigned done = t->used - t->first;
+
+    return done < t->slots ? t->slots - done : 0;
+}
+
+static inline const struct slot *put_slot(const struct put *t)
+{
+    return t->slot + t->slots - put_slots(t);
+}
+
 /**
  * slot_fill() - look at the first descriptor of a chain
  * @s: slot; its head or id is the caller's
@@ -128,6 +144,7 @@ static inline void slot_fill(struct slot *s, const struct virtq_map *map, const 
     uint64_t off = d->addr - (*r)->gpa;
 
     s->room = 0;
+    s->d = *d;
     if (__builtin_expect((d->flags & (VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)) != VRING_DESC_F_WRITE, 0))
         return;
     if (__builtin_expect(off >= (*r)->size, 0)) {
@@ -215,7 +232,7 @@ typedef unsigned put_run(struct put *t, struct frame *const *frames, unsigned n,
  * @t: burst
  * @frames: frames, in order
  * @n: how many
- * @look_ahead: fills t->slot with up to @want chains more; false when one breaks the port
+ * @look_ahead: fills t->slot with the next @want chains, if there are so many; false when one breaks the port
  * @run: puts frames into slots, up to the first that does not fit one; returns frames done
  * @general: puts a frame that @run left
  *
@@ -232,7 +249,7 @@ static inline __attribute__((always_inline)) unsigned put_burst(struct put *t, s
     while (i < n) {
         enum drop_reason why;
 
-        if (t->used - t->first >= t->slots && t->used < t->avail && !look_ahead(t, (n - i) * t->vq->merged)) {
+        if (put_slots(t) < t->vq->merged && t->used < t->avail && !look_ahead(t, (n - i) * t->vq->merged)) {
             count->drop[DROP_broken] += n - i;
             break;
         }

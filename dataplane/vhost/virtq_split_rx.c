@@ -14,6 +14,9 @@
 #include "vhost/virtq_split.h"
 #include "vhost/virtq_take.h"
 
+/* Descriptors of a chain that are worth having early. */
+#define CHAIN_AHEAD 32
+
 /* First pass: which chains; breaks the port at a bad head. */
 static inline bool take_heads(struct take *t, unsigned n)
 {
@@ -29,6 +32,9 @@ static inline bool take_heads(struct take *t, unsigned n)
             return false;
         vq->taken[i] = head;
         guest_prefetch(&desc[head]);
+        /* A chain's descriptors mostly lie one behind the other. */
+        for (unsigned at = DESC_LINE; at < vq->longest; at += DESC_LINE)
+            guest_prefetch(&desc[(head + at) & vq->mask]);
     }
     return true;
 }
@@ -61,6 +67,7 @@ static inline unsigned take_frames(struct take *t, unsigned n, const struct sing
 
     while (__builtin_expect(i < n, 0)) {
         enum drop_reason why;
+        uint32_t steps;
         struct chain c;
 
         if (single[i].src || t->walked > CHAIN_BURST)
@@ -68,7 +75,9 @@ static inline unsigned take_frames(struct take *t, unsigned n, const struct sing
         /* The longest frame must still fit, since its length is known only after the walk. */
         if (t->bytes + US_FRAME_MAX > BURST_BYTES && b->n)
             break;
+        steps = t->walked;
         why = take_chain(t, &other[i], 0, &c);
+        t->longest = t->walked - steps + 1;
         if (why == DROP_chain_loop && b->n_iov)
             break; /* perhaps only the pool was short: it is the first of the next burst */
         if (why) {
@@ -94,7 +103,7 @@ static inline void guess_head(struct virtq *vq, unsigned n)
 
 unsigned split_rx_burst(struct virtq *vq, const struct virtq_map *map, struct burst *b)
 {
-    struct take t = { .vq = vq, .map = map, .b = b };
+    struct take t = { .vq = vq, .map = map, .b = b, .longest = 1 };
     struct single single[BURST_MAX];
     struct desc other[BURST_MAX];
     unsigned n;
@@ -115,6 +124,7 @@ unsigned split_rx_burst(struct virtq *vq, const struct virtq_map *map, struct bu
     take_descs(&t, n, single, other);
     n = take_frames(&t, n, single, other);
     vq->region = (uint16_t)(t.hint - map->mem->region);
+    vq->longest = (uint16_t)(t.longest < CHAIN_AHEAD ? t.longest : CHAIN_AHEAD);
     vq->taken_map = map;
     vq->n_taken = (uint16_t)n;
     vq->last_avail = (uint16_t)(vq->last_avail + n);

@@ -13,6 +13,9 @@
 #include "vhost/virtq_put.h"
 #include "vhost/virtq_split.h"
 
+/* Elements of the used ring in a cache line. */
+#define USED_LINE 8
+
 /* Look at up to @want more chains; false when a head breaks the port. */
 static bool look_ahead(struct put *t, unsigned want)
 {
@@ -36,10 +39,11 @@ static bool look_ahead(struct put *t, unsigned want)
         t->slot[i].head = head;
         guest_prefetch(&desc[head]);
     }
+    for (unsigned i = 0; i < n; i += USED_LINE)
+        guest_prefetch_write(&map->used->ring[(vq->used_idx + t->used + i) & vq->mask]);
     for (unsigned i = 0; i < n; i++) {
         const struct desc d = split_desc_load(&desc[t->slot[i].head]);
 
-        t->slot[i].d = d;
         slot_fill(&t->slot[i], map, &r, &d);
     }
     t->hint = r;
@@ -56,10 +60,8 @@ static inline unsigned run(struct put *t, struct frame *const *frames, unsigned 
     const struct virtq *const vq = t->vq;
     struct vring_used_elem *const ring = t->map->used->ring;
     const uint32_t hdr_len = vq->hdr_len, mask = vq->mask;
-    /* More than there are if the last frame took chains that had not been looked at; none are left then. */
-    const unsigned done = t->used - t->first < t->slots ? t->used - t->first : t->slots;
-    const struct slot *s = t->slot + done;
-    const unsigned left = t->slots - done, most = n < left ? n : left;
+    const struct slot *s = put_slot(t);
+    const unsigned left = put_slots(t), most = n < left ? n : left;
     uint32_t used_idx = vq->used_idx + t->used;
     struct tally got = { 0 };
     unsigned i;
@@ -106,7 +108,7 @@ unsigned split_tx_burst(struct virtq *vq, const struct virtq_map *map, struct fr
     unsigned delivered;
 
     put_begin(&t, vq, map);
-    t.avail = split_avail(vq, map, n);
+    t.avail = split_avail(vq, map, n * vq->merged);
     if (port_is_broken(vq->port)) {
         vq->count->drop[DROP_broken] += n;
         return 0;

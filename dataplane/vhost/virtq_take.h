@@ -23,6 +23,7 @@
  * @max_frame: longest frame without segmentation request, tag not counted
  * @bytes: of the frames so far
  * @walked: steps along chains so far
+ * @longest: descriptors of the last chain of several
  */
 struct take {
     struct virtq *vq;
@@ -32,6 +33,7 @@ struct take {
     uint32_t max_frame;
     uint64_t bytes;
     uint32_t walked;
+    uint32_t longest;
 };
 
 struct chain; /* virtq_chain.h */
