@@ -21,6 +21,7 @@
 #define HEADERS 54              /* Ethernet, IPv4, TCP */
 #define FRAME_MAX 65536
 #define ATTACKER 2              /* port number; its target follows */
+#define ATTACK_SIZE 64          /* bytes of its frames */
 
 /* Frames of one sense between ports 0 and 1, numbered, so that a lost one is noticed. */
 struct direction {
@@ -55,7 +56,7 @@ struct guests {
 /* load.c: run by the working thread. */
 int load_learn(void *arg);
 int load_run(void *arg);
-struct rte_mbuf *load_frame(struct guests *g);
+struct rte_mbuf *load_frame(struct guests *g, uint32_t size);
 void load_dress(const struct guests *g, struct rte_mbuf *m, uint16_t from, uint64_t number);
 
 /* probe.c: run by the working thread, in place of a load. */

@@ -29,15 +29,15 @@ put_mac(uint8_t *at, uint16_t port, uint32_t flow)
     memcpy(at, mac, sizeof(mac));
 }
 
-/* A frame of the case's size with its headers: an IPv4 TCP segment, or a request for many. */
+/* A frame of so many bytes with its headers: an IPv4 TCP segment, or a request for many. */
 struct rte_mbuf *
-load_frame(struct guests *g)
+load_frame(struct guests *g, uint32_t size)
 {
     static const uint8_t ip[] = { 0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0,
                                   10, 0, 0, 1, 10, 0, 0, 2, 0x12, 0x34, 0x43, 0x21,
                                   0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0 };
     struct rte_mbuf *first = NULL;
-    uint32_t left = g->size;
+    uint32_t left = size;
 
     while (left > 0) {
         struct rte_mbuf *m = rte_pktmbuf_alloc(g->pool);
@@ -56,8 +56,8 @@ load_frame(struct guests *g)
     memset(data, 0, HEADERS + 8);
     data[12] = 8;               /* IPv4 */
     memcpy(data + 14, ip, sizeof(ip));
-    data[16] = (uint8_t)((g->size - 14) >> 8);
-    data[17] = (uint8_t)(g->size - 14);
+    data[16] = (uint8_t)((size - 14) >> 8);
+    data[17] = (uint8_t)(size - 14);
     return first;
 }
 
@@ -92,7 +92,7 @@ refill(struct guests *g, uint16_t from, struct rte_mbuf **m, uint16_t n)
     room = room < BURST ? room : BURST;
     while (n > room)
         rte_pktmbuf_free(m[--n]);
-    while (n < room && (m[n] = load_frame(g)) != NULL)
+    while (n < room && (m[n] = load_frame(g, g->size)) != NULL)
         n++;
     for (uint16_t i = 0; i < n; i++)
         load_dress(g, m[i], from, way->next + i);
@@ -143,7 +143,7 @@ turn(struct guests *g, uint16_t from)
 static struct rte_mbuf *
 attack_frame(struct guests *g)
 {
-    struct rte_mbuf *const m = load_frame(g);
+    struct rte_mbuf *const m = load_frame(g, ATTACK_SIZE);
 
     if (m == NULL)
         return NULL;

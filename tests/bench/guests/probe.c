@@ -35,7 +35,7 @@ probe_round_trip(void *arg)
 {
     struct probe *const p = arg;
     struct guests *const g = p->g;
-    struct rte_mbuf *m = load_frame(g);
+    struct rte_mbuf *m = load_frame(g, g->size);
 
     for (uint32_t i = 0; i < p->count && m != NULL; i++) {
         rte_delay_us_block(p->gap_us);
@@ -79,8 +79,8 @@ probe_memcpy(void *arg)
     bool whole = true;
 
     for (uint32_t i = 0; i < n; i++) {
-        from[i] = load_frame(p->g);
-        to[i] = load_frame(p->g);
+        from[i] = load_frame(p->g, p->g->size);
+        to[i] = load_frame(p->g, p->g->size);
         whole = whole && from[i] != NULL && to[i] != NULL;
     }
     const uint64_t started = rte_rdtsc();
