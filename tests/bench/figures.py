@@ -202,7 +202,7 @@ def _pair(setting: Setting) -> Iterator[tuple[Uswitch, Guests]]:
 
 
 def _beside(load: Guests, attack: str, seconds: float) -> float:
-    """The pair's rate during an attack by its rate without, by turns, since a machine has its moods."""
+    """The pair's rate during an attack by its rate without: by turns, since machines have moods."""
     alone, beside = 0.0, 0.0
     for _ in range(TURNS):
         alone += load.measure(seconds / 2).rate
