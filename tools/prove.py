@@ -106,7 +106,7 @@ def _judge(job: Job, output: str, status: int, seconds: float) -> Result:
         if status == 0 and properties and "no body for" not in output:
             return Result(job, "", properties, seconds)
         return Result(job, "; ".join(failed[:4]) or _tail(output), properties, seconds)
-    if status == 10 and any(job.bug.says in text for text in failed):
+    if status == 10 and any(job.bug.is_named_in(text) for text in failed):
         return Result(job, "", properties, seconds)
     if status == 10:
         return Result(job, f"refuted, but by: {'; '.join(failed[:4])}", properties, seconds)

@@ -6,7 +6,7 @@ A bug is written in the head of the test that has to find it::
     BUG name file below dataplane/
       - text that is there, exactly once
       + text to put there instead
-      ! what the test says about it
+      ! what the test says about it; OR stands between what it may say
 
 ``\\n`` in a text is a new line.  The bug is planted in a copy of the sources, never in the tree;
 a text that is not there any more is an error, so that a bug cannot quietly stop being one.
@@ -44,6 +44,10 @@ class Bug:
     old: str
     new: str
     says: str
+
+    def is_named_in(self, text: str) -> bool:
+        """Whether a test's output says what it must."""
+        return any(words in text for words in self.says.split(" OR "))
 
 
 def bugs_of(test: Path) -> list[Bug]:

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "base/guard.h"
+#include "base/guest.h"
 #include "base/log.h"
 #include "sandbox.h"
 #include "toy_guest.h"
@@ -62,6 +63,19 @@ static int outcome(void (*action)(void))
     if (pid < 0 || waitpid(pid, &status, 0) != pid)
         return -1;
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/*
+ * The same for what the filter allows.  ThreadSanitizer has a thread of its own that sleeps a tenth of a second now
+ * and then, which the filter forbids: an end by its hand counts for nothing.
+ */
+static int outcome_allowed(void (*action)(void))
+{
+    int end = outcome(action);
+
+    for (unsigned again = 0; GUEST_TSAN && again < 9 && end == 128 + SIGSYS; again++)
+        end = outcome(action);
+    return end;
 }
 
 static void enter(void)
@@ -167,7 +181,7 @@ TEST(first_step)
 {
     if (!have_landlock())
         fprintf(stderr, "note: this kernel has no Landlock, that part is not tested\n");
-    CHECK_EQ(outcome(only_prepared), 0);
+    CHECK_EQ(outcome_allowed(only_prepared), 0);
 }
 
 static uint32_t await_frame(struct toy_guest *g, uint8_t *frame, uint32_t size)
@@ -257,7 +271,7 @@ static void work_inside(void)
 
 TEST(work_goes_on_inside)
 {
-    CHECK_EQ(outcome(work_inside), 0);
+    CHECK_EQ(outcome_allowed(work_inside), 0);
 }
 
 /* F2 under the filter: the guard's handler maps memory and returns by rt_sigreturn. */
@@ -284,7 +298,7 @@ static void memory_lost_inside(void)
 
 TEST(lost_memory_inside)
 {
-    CHECK_EQ(outcome(memory_lost_inside), 0);
+    CHECK_EQ(outcome_allowed(memory_lost_inside), 0);
 }
 
 /* An address nobody guards: the process ends by SIGBUS, not by the filter. */
@@ -302,7 +316,7 @@ static void real_fault_inside(void)
 
 TEST(real_faults_keep_their_signal)
 {
-    CHECK_EQ(outcome(real_fault_inside), 128 + SIGBUS);
+    CHECK_EQ(outcome_allowed(real_fault_inside), 128 + SIGBUS);
 }
 
 MAIN

@@ -19,7 +19,7 @@
  * BUG writes_past_the_buffer vhost/virtq_split_tx.c
  *   - if (__builtin_expect(need > s->room, 0))
  *   + if (__builtin_expect(need > s->room + (s->room ? 64 : 0), 0))
- *   ! not true: memcmp(before, receiver.file
+ *   ! not true: memcmp(before, receiver.file OR not true: fuzz_canary_alive(&receiver)
  */
 #include <string.h>
 
