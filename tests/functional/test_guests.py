@@ -195,7 +195,9 @@ def test_trunk(switch: Switch, lab: Lab, pair: tuple[Vm, Vm]) -> None:
     heard = [f for _, f in six.front.recv_frames(99, timeout=5, quiet=0.3)]
     assert any(f[12:14] == b"\x08\x06" for f in heard), "the question who has 10.6.0.2"
     assert all(f[12:14] != b"\x81\x00" and f[6:12].hex(":") == a.mac for f in heard)
-    assert five.front.recv_frames(1, timeout=5, quiet=0.2) == []
+    # A guest may look for IPv6 routers there meanwhile; that question it must not hear.
+    leaked = [f for _, f in five.front.recv_frames(99, timeout=5, quiet=0.2)]
+    assert not any(f[12:14] == b"\x08\x06" for f in leaked)
     assert not a.reaches("10.7.0.2")
     assert v.drops(switch, a.name)["vlan_unknown"] >= 1
     v.answered(b.ping("10.5.0.1"))
