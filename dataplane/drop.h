@@ -42,7 +42,8 @@
     X(mtu, OUT, "the frame is longer than the receiving port's maximum")           \
     X(offload, OUT, "the receiver lacks an offload and software cannot replace it")\
     X(device, OUT, "the kernel device refused the frame")                          \
-    X(broken, OUT, "the receiving port is fenced")
+    X(broken, OUT, "the receiving port is fenced")                                 \
+    X(nic_rx, IN, "the adapter received the frame damaged")
 
 #define BREAK_REASONS(X)                                                       \
     X(none, "healthy")                                                         \
@@ -51,9 +52,11 @@
     X(ring_memory, "a ring lies outside guest memory")                         \
     X(memory_gone, "guest memory was truncated or became unreadable")          \
     X(call_stuck, "the call file descriptor blocks")                           \
-    X(device_gone, "the kernel device is gone")                                \
+    X(device_gone, "the device is gone")                                       \
     X(ring_chain, "a chain of a packed ring is longer than the ring, or only a part of it is available") \
-    X(log_gone, "the log of dirty pages was truncated or became unreadable")
+    X(log_gone, "the log of dirty pages was truncated or became unreadable")   \
+    X(nic_descriptor, "the adapter wrote back a descriptor that makes no sense")\
+    X(nic_error, "the adapter reported an error, or does not do as it is told")
 
 #define DROP_ENUM(name, side, text) DROP_##name,
 enum drop_reason { DROP_REASONS(DROP_ENUM) DROP_COUNT };

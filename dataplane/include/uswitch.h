@@ -49,6 +49,8 @@
 /* Kinds of ports (us_port_add.kind). */
 #define US_KIND_VHOST 1
 #define US_KIND_TAP 2
+#define US_KIND_NIC 3           /* a physical adapter, driven through VFIO */
+#define US_KIND_XDP 4           /* a kernel device, by AF_XDP sockets */
 
 /* ---- state pages: shared memory, memfd of US_STATE_PAGE_SIZE bytes ---- */
 
@@ -92,6 +94,29 @@ struct us_ring_state {
     uint64_t pad[4];
 };
 
+/*
+ * An adapter as it is: link and hardware counters, indexed as us_nic_counter_name() says; US_NIC_COUNTER_NONE where
+ * the device has no such counter.  Counters only grow while the port exists.
+ */
+struct us_nic_state {
+    uint32_t link_up;           /* 1: up */
+    uint32_t speed_mbps;        /* 0: unknown */
+    uint32_t full_duplex;
+    uint32_t n_queues;          /* pairs of rings in use */
+    uint32_t resets;            /* starts after the first */
+    uint32_t link_changes;
+    uint16_t pci_vendor;
+    uint16_t pci_device;
+    uint8_t mac[6];
+    uint16_t spare16;
+    uint64_t pool_bytes;        /* memory the device can reach */
+    uint64_t counter[32];
+    uint8_t driver[16];         /* name, zero-terminated */
+    uint64_t spare[4];
+};
+
+#define US_NIC_COUNTER_NONE 0xffffffffffffffff
+
 struct us_state_page {
     uint32_t magic;             /* US_STATE_MAGIC */
     uint32_t version;           /* US_ABI_VERSION */
@@ -104,6 +129,7 @@ struct us_state_page {
     struct us_ring_state ring[16];
     struct us_queue_counters in[8];
     struct us_queue_counters out[8];
+    struct us_nic_state nic;    /* US_KIND_NIC, US_KIND_XDP (writer: control thread of the dataplane) */
 };
 
 #define US_SWITCH_MAGIC 0x77537375
@@ -164,9 +190,21 @@ struct us_port_add {
     uint32_t burst_kbit;        /* kilobits at once after a silence; a few ms' worth at least, whatever it says */
     uint32_t max_kpps;          /* thousands of frames a second, 0: no limit; one to be segmented counts as one */
     uint32_t burst_kpkt;        /* thousands of frames at once after a silence */
+    uint32_t n_queues;          /* NIC, XDP: queues, 1 .. US_QUEUES_MAX; else 0 */
+    uint32_t ring_size;         /* NIC, XDP: descriptors a ring, 0: the driver's choice; else 0 */
+    uint32_t irq_us;            /* NIC: at most one interrupt a queue in so many microseconds; else 0 */
+    uint32_t nic_flags;         /* US_NIC_*; else 0 */
 };
 
+#define US_NIC_IOMMUFD 1        /* NIC: the first device fd is an iommufd, the device a cdev; else container and group */
+#define US_NIC_ZERO_COPY 2      /* NIC: send from guest memory; XDP: the socket's zero-copy mode */
+
 struct us_port_del {
+    uint32_t port_id;
+    uint32_t spare;
+};
+
+struct us_port_ref {
     uint32_t port_id;
     uint32_t spare;
 };
@@ -284,11 +322,12 @@ struct us_event {
 
 #define US_EVENT_NONE 0
 #define US_EVENT_PORT_BROKEN 1
+#define US_EVENT_LINK 2         /* an adapter's link changed; detail: Mbit/s, 0: down */
 
 /* ---- the dataplane link: SOCK_SEQPACKET, one message a packet ---- */
 
 #define US_LINK_HELLO 1         /* request: us_link_hello; reply: us_link_hello + fd of the switch page */
-#define US_LINK_PORT_ADD 2      /* us_port_add; fds: state page, and the tap device for US_KIND_TAP */
+#define US_LINK_PORT_ADD 2      /* us_port_add; fds: state page, then the device's, see uswitch_port_add() */
 #define US_LINK_PORT_DEL 3
 #define US_LINK_PORT_TAGS 4     /* us_port_tags, cut after n rows */
 #define US_LINK_PORT_MACS 5     /* us_port_macs, cut after n addresses */
@@ -307,6 +346,8 @@ struct us_event {
 #define US_LINK_SHUTDOWN 18     /* orderly end of the process */
 #define US_LINK_VHOST_LOG 19    /* us_vhost_log; one fd or none, as in .on */
 #define US_LINK_PORT_ANNOUNCE 20 /* us_port_announce */
+#define US_LINK_NIC_READ 21     /* us_port_ref: bring us_state_page.nic up to date */
+#define US_LINK_NIC_RESET 22    /* us_port_ref: start an adapter anew, after an error */
 #define US_LINK_REPLY 100
 #define US_LINK_EVENT 101       /* us_event */
 
@@ -359,7 +400,16 @@ int uswitch_page_fd(const struct uswitch *us);
 /* Makes a sealed state page for a port; the caller owns the returned fd. */
 int us_state_page_create(uint32_t port_id);
 
-int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int state_fd, int device_fd);
+/*
+ * Device fds: TAP: the device.  NIC: container (or iommufd), then the VFIO device.  XDP: a socket a queue, not bound
+ * yet, in the order of the queues.  vhost: none.
+ */
+int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int state_fd, const int *device_fds,
+                     uint32_t n_device_fds);
+/* Read link and hardware counters into the state page; -ENOTSUP: not an adapter. */
+int uswitch_nic_read(struct uswitch *us, uint32_t port_id);
+/* Reset a fenced adapter and start it anew; queues, tags and addresses stay. */
+int uswitch_nic_reset(struct uswitch *us, uint32_t port_id);
 int uswitch_port_del(struct uswitch *us, uint32_t port_id);
 int uswitch_port_tags(struct uswitch *us, const struct us_port_tags *tags);
 int uswitch_port_macs(struct uswitch *us, const struct us_port_macs *macs);
@@ -413,6 +463,7 @@ const char *us_drop_name(uint32_t reason);
 const char *us_drop_text(uint32_t reason);
 const char *us_break_name(uint32_t reason);
 const char *us_break_text(uint32_t reason);
+const char *us_nic_counter_name(uint32_t index);
 
 /* Hash of all struct sizes and limits, for us_link_hello.build_id. */
 uint64_t us_build_id(void);
