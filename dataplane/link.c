@@ -210,14 +210,21 @@ static void serve_requests(struct link *link)
     }
 }
 
+static void log_event(const struct us_event *e)
+{
+    const char *why = us_break_text(e->reason);
+
+    if (e->kind == US_EVENT_LINK)
+        log_info("port %u: link %s, %llu Mbit/s", e->port_id, e->ring ? "up" : "down", (unsigned long long)e->detail);
+    else
+        log_warning("port %u is fenced, ring %u: %s (%llu)", e->port_id, e->ring, why ? why : "no known reason",
+                    (unsigned long long)e->detail);
+}
+
 static void push_events(struct link *link)
 {
     while (link->conn_fd >= 0 && !link->unsent && uswitch_event_next(link->calls.us, &link->event) == 1) {
-        const struct us_event *e = &link->event;
-        const char *why = us_break_text(e->reason);
-
-        log_warning("port %u is fenced, ring %u: %s (%llu)", e->port_id, e->ring, why ? why : "no known reason",
-                    (unsigned long long)e->detail);
+        log_event(&link->event);
         memset(&link->out, 0, sizeof(link->out));
         link->out.head.type = US_LINK_EVENT;
         link->out.payload[0] = (struct iovec){ &link->event, sizeof(link->event) };

@@ -56,9 +56,7 @@ static int do_port_add(struct link_calls *calls, const struct link_in *in, struc
     const struct us_port_add *add = (const void *)in->payload;
 
     (void)out;
-    if (in->n_fds != (add->kind == US_KIND_TAP ? 2 : 1))
-        return -EBADMSG;
-    return uswitch_port_add(calls->us, add, in->fds[0], in->n_fds == 2 ? in->fds[1] : -1);
+    return uswitch_port_add(calls->us, add, in->fds[0], in->fds + 1, in->n_fds - 1);
 }
 
 static int do_port_del(struct link_calls *calls, const struct link_in *in, struct link_out *out)
@@ -118,6 +116,22 @@ static int do_port_announce(struct link_calls *calls, const struct link_in *in, 
 {
     (void)out;
     return uswitch_port_announce(calls->us, (const void *)in->payload);
+}
+
+static int do_nic_read(struct link_calls *calls, const struct link_in *in, struct link_out *out)
+{
+    const struct us_port_ref *ref = (const void *)in->payload;
+
+    (void)out;
+    return ref->spare ? -EINVAL : uswitch_nic_read(calls->us, ref->port_id);
+}
+
+static int do_nic_reset(struct link_calls *calls, const struct link_in *in, struct link_out *out)
+{
+    const struct us_port_ref *ref = (const void *)in->payload;
+
+    (void)out;
+    return ref->spare ? -EINVAL : uswitch_nic_reset(calls->us, ref->port_id);
 }
 
 static int do_ring_start(struct link_calls *calls, const struct link_in *in, struct link_out *out)
@@ -256,7 +270,7 @@ static const struct request {
 #define FIXED(type) sizeof(type), sizeof(type)
 #define CUT(type, rows) HEAD_LEN(type, rows), sizeof(type)
     { US_LINK_HELLO, FIXED(struct us_link_hello), 0, 0, true, do_hello },
-    { US_LINK_PORT_ADD, FIXED(struct us_port_add), 1, 2, false, do_port_add },
+    { US_LINK_PORT_ADD, FIXED(struct us_port_add), 1, 1 + US_QUEUES_MAX, false, do_port_add },
     { US_LINK_PORT_DEL, FIXED(struct us_port_del), 0, 0, false, do_port_del },
     { US_LINK_PORT_TAGS, CUT(struct us_port_tags, row), 0, 0, false, do_port_tags },
     { US_LINK_PORT_MACS, CUT(struct us_port_macs, mac), 0, 0, false, do_port_macs },
@@ -274,6 +288,8 @@ static const struct request {
     { US_LINK_ESCROW_DROP, FIXED(struct us_link_escrow), 0, 0, false, do_escrow_drop },
     { US_LINK_VHOST_LOG, FIXED(struct us_vhost_log), 0, 1, false, do_vhost_log },
     { US_LINK_PORT_ANNOUNCE, FIXED(struct us_port_announce), 0, 0, false, do_port_announce },
+    { US_LINK_NIC_READ, FIXED(struct us_port_ref), 0, 0, false, do_nic_read },
+    { US_LINK_NIC_RESET, FIXED(struct us_port_ref), 0, 0, false, do_nic_reset },
     { US_LINK_PING, 0, 0, 0, 0, true, do_ping },
     { US_LINK_SHUTDOWN, 0, 0, 0, 0, true, do_shutdown },
 #undef FIXED

@@ -38,14 +38,6 @@ static bool is_ring_size(uint32_t n, uint64_t features)
     return n >= 2 && n <= US_RING_SIZE_MAX && (features & VIRTIO_BIT(VIRTIO_F_RING_PACKED) || (n & (n - 1)) == 0);
 }
 
-/* A rate without depth would never let anything pass. */
-static int check_limits(uint32_t flood_rate, uint32_t flood_burst, uint32_t max_frame)
-{
-    if (max_frame < US_FRAME_MIN || max_frame > US_FRAME_MAX)
-        return -EINVAL;
-    return flood_rate != 0 && flood_burst == 0 ? -EINVAL : 0;
-}
-
 static void take_queue(struct rxq *q)
 {
     if (q->worker)
@@ -63,10 +55,24 @@ static void remove_port(struct uswitch *us, struct port *p)
     p->ops->destroy(p);
 }
 
-static int make_port(const struct uswitch *us, const struct us_port_add *add, int state_fd, int device_fd,
-                     struct port **out)
+static int make_driver(const struct uswitch *us, const struct us_port_add *add, struct us_state_page *state,
+                       const int *device_fds, struct port **out)
 {
     const bool shared = us->n_workers > 1;
+
+    switch (add->kind) {
+    case US_KIND_VHOST:
+        return vhost_port_create(add, state, shared, us->news_fd, out);
+    case US_KIND_TAP:
+        return tap_port_create(add, state, device_fds[0], shared, us->news_fd, out);
+    default:
+        return -ENOTSUP;
+    }
+}
+
+static int make_port(const struct uswitch *us, const struct us_port_add *add, int state_fd, const int *device_fds,
+                     struct port **out)
+{
     struct us_state_page *state = NULL;
     int rc = state_page_map(state_fd, &state);
 
@@ -76,30 +82,23 @@ static int make_port(const struct uswitch *us, const struct us_port_add *add, in
         state_page_unmap(state);
         return -EINVAL;
     }
-    if (add->kind == US_KIND_VHOST)
-        rc = vhost_port_create(add, state, shared, us->news_fd, out);
-    else
-        rc = tap_port_create(add, state, device_fd, shared, us->news_fd, out);
+    rc = make_driver(us, add, state, device_fds, out);
     if (rc < 0)
         state_page_unmap(state);
     return rc;
 }
 
-int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int state_fd, int device_fd)
+int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int state_fd, const int *device_fds,
+                     uint32_t n_device_fds)
 {
     struct port *p = NULL;
-    int rc;
+    int rc = uswitch_check_port(add, n_device_fds);
 
-    if (add->port_id >= US_PORTS_MAX || (add->kind != US_KIND_VHOST && add->kind != US_KIND_TAP))
-        return -EINVAL;
-    if ((device_fd >= 0) != (add->kind == US_KIND_TAP))
-        return -EINVAL;
-    rc = check_limits(add->flood_rate, add->flood_burst, add->max_frame);
     if (rc < 0)
         return rc;
     if (uswitch_port(us, add->port_id))
         return -EEXIST;
-    rc = make_port(us, add, state_fd, device_fd, &p);
+    rc = make_port(us, add, state_fd, device_fds, &p);
     if (rc < 0)
         return rc;
     rc = switch_port_attach(&us->core, p);
@@ -109,13 +108,14 @@ int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int stat
         return rc;
     }
     /* A device is served from now on; a guest's queues when it starts them. */
-    if (add->kind == US_KIND_TAP)
-        rc = uswitch_place_queue(us, &p->rxq[0]);
+    for (uint32_t i = 0; add->kind != US_KIND_VHOST && rc == 0 && i < p->n_queues; i++)
+        rc = uswitch_place_queue(us, &p->rxq[i]);
     if (rc < 0) {
         remove_port(us, p);
         return rc;
     }
     us->told[p->id] = false;
+    us->told_link[p->id] = p->state->nic.link_changes;
     us->n_ports++;
     return 0;
 }
@@ -160,7 +160,7 @@ int uswitch_port_limits(struct uswitch *us, const struct us_port_limits *limits)
 
     if (!p)
         return -ENOENT;
-    rc = check_limits(limits->flood_rate, limits->flood_burst, limits->max_frame);
+    rc = uswitch_check_limits(limits->flood_rate, limits->flood_burst, limits->max_frame);
     if (rc < 0 || limits->spare)
         return -EINVAL;
     flood_set(&p->flood, limits->flood_rate, limits->flood_burst);
@@ -194,6 +194,31 @@ int uswitch_port_announce(struct uswitch *us, const struct us_port_announce *ann
         return rc;
     }
     return -EAGAIN;
+}
+
+/* ---- adapters ---- */
+
+/* The NIC or XDP port of an id; -ENOENT, or -ENOTSUP if it is of another kind. */
+static int adapter(const struct uswitch *us, uint32_t port_id, struct port **out)
+{
+    *out = uswitch_port(us, port_id);
+    if (!*out)
+        return -ENOENT;
+    return (*out)->kind == US_KIND_NIC || (*out)->kind == US_KIND_XDP ? 0 : -ENOTSUP;
+}
+
+int uswitch_nic_read(struct uswitch *us, uint32_t port_id)
+{
+    struct port *p;
+
+    return adapter(us, port_id, &p);
+}
+
+int uswitch_nic_reset(struct uswitch *us, uint32_t port_id)
+{
+    struct port *p;
+
+    return adapter(us, port_id, &p);
 }
 
 /* ---- vhost ports ---- */

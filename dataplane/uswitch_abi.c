@@ -25,7 +25,13 @@ AT(us_state_page, spare, 32);
 AT(us_state_page, ring, 64);
 AT(us_state_page, in, 64 + 16 * 64);
 AT(us_state_page, out, 64 + 16 * 64 + 8 * 512);
-SIZE(us_state_page, 64 + 16 * 64 + 2 * 8 * 512);
+AT(us_state_page, nic, 64 + 16 * 64 + 2 * 8 * 512);
+SIZE(us_state_page, 64 + 16 * 64 + 2 * 8 * 512 + 352);
+AT(us_nic_state, mac, 28);
+AT(us_nic_state, pool_bytes, 40);
+AT(us_nic_state, counter, 48);
+AT(us_nic_state, driver, 48 + 32 * 8);
+SIZE(us_nic_state, 48 + 32 * 8 + 16 + 4 * 8);
 SIZE(us_worker_state, 128);
 AT(us_worker_state, tid, 64);
 AT(us_switch_page, started_ns, 16);
@@ -33,8 +39,10 @@ AT(us_switch_page, spare, 72);
 AT(us_switch_page, worker, 128);
 SIZE(us_switch_page, 128 + 32 * 128);
 SIZE(us_config, 16 + 32 * 4 + 8);
-SIZE(us_port_add, 40);
+SIZE(us_port_add, 56);
+AT(us_port_add, n_queues, 40);
 SIZE(us_port_del, 8);
+SIZE(us_port_ref, 8);
 SIZE(us_tag_row, 4);
 SIZE(us_port_tags, 8 + 4097 * 4);
 AT(us_port_tags, row, 8);
@@ -71,6 +79,7 @@ ROWS(us_queue_counters, drop, US_DROPS_MAX);
 ROWS(us_state_page, ring, US_RINGS_MAX);
 ROWS(us_state_page, in, US_QUEUES_MAX);
 ROWS(us_state_page, out, US_QUEUES_MAX);
+ROWS(us_nic_state, counter, US_NIC_COUNTERS_MAX);
 ROWS(us_switch_page, worker, US_WORKERS_MAX);
 ROWS(us_config, cpu, US_WORKERS_MAX);
 ROWS(us_port_tags, row, US_TAG_ROWS_MAX);
@@ -98,7 +107,8 @@ static const uint64_t layout[] = {
     sizeof(struct us_port_tags), sizeof(struct us_port_macs), sizeof(struct us_port_limits),
     sizeof(struct us_mem_region), sizeof(struct us_vhost_mem), sizeof(struct us_vhost_ring),
     sizeof(struct us_vhost_ring_ref), sizeof(struct us_fdb_entry), sizeof(struct us_event),
-    sizeof(struct us_vhost_log), sizeof(struct us_port_announce),
+    sizeof(struct us_vhost_log), sizeof(struct us_port_announce), sizeof(struct us_port_ref),
+    sizeof(struct us_nic_state), US_NIC_COUNTERS_MAX, offsetof(struct us_state_page, nic),
     sizeof(struct us_link_head), sizeof(struct us_link_hello), sizeof(struct us_link_cursor),
     sizeof(struct us_link_fdb_flush), sizeof(struct us_link_escrow),
     offsetof(struct us_state_page, ring), offsetof(struct us_state_page, in),

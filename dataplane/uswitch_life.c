@@ -186,6 +186,25 @@ static bool newly_broken(struct uswitch *us, uint32_t id, struct us_event *out)
     return true;
 }
 
+/* An adapter's link, as it is now, if it has changed since the last report. */
+static bool newly_linked(struct uswitch *us, uint32_t id, struct us_event *out)
+{
+    const struct port *p = uswitch_port(us, id);
+
+    if (!p || (p->kind != US_KIND_NIC && p->kind != US_KIND_XDP))
+        return false;
+    if (p->state->nic.link_changes == us->told_link[id])
+        return false;
+    us->told_link[id] = p->state->nic.link_changes;
+    *out = (struct us_event){
+        .kind = US_EVENT_LINK,
+        .port_id = id,
+        .ring = p->state->nic.link_up != 0,
+        .detail = p->state->nic.link_up ? p->state->nic.speed_mbps : 0,
+    };
+    return true;
+}
+
 int uswitch_event_next(struct uswitch *us, struct us_event *out)
 {
     /* Emptied before the look, so that what breaks behind the look makes it readable again. */
@@ -196,8 +215,10 @@ int uswitch_event_next(struct uswitch *us, struct us_event *out)
         (void)ignored;
     }
     while (us->scan < US_PORTS_MAX) {
-        if (newly_broken(us, us->scan++, out))
+        /* A port is left when it has no more to say. */
+        if (newly_broken(us, us->scan, out) || newly_linked(us, us->scan, out))
             return 1;
+        us->scan++;
     }
     us->scan = 0;
     *out = (struct us_event){ .kind = US_EVENT_NONE };

@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * uswitch_priv.h - what is inside struct uswitch, for the files that make the
- * library out of the parts (uswitch.c: ports and rings; uswitch_balance.c: who
- * serves a queue; uswitch_life.c: the rest), and the little the process needs beside the ABI.
+ * library out of the parts (uswitch.c: ports and rings; uswitch_check.c: what
+ * their requests may hold; uswitch_balance.c: who serves a queue; uswitch_life.c: the rest), and the little the process needs beside the ABI.
  */
 #ifndef USWITCH_PRIV_H
 #define USWITCH_PRIV_H
@@ -53,6 +53,7 @@ struct balance {
  * @n_ports: ports
  * @scan: port id at which uswitch_event_next() goes on
  * @told: the port's present break has been reported
+ * @told_link: us_nic_state.link_changes at the last report
  */
 struct uswitch {
     struct switch_core core;
@@ -67,6 +68,7 @@ struct uswitch {
     uint32_t n_ports;
     uint32_t scan;
     bool told[US_PORTS_MAX];
+    uint32_t told_link[US_PORTS_MAX];
 };
 
 /* The port of an id from outside, NULL if there is none. */
@@ -79,6 +81,12 @@ static inline struct port *uswitch_port(const struct uswitch *us, uint32_t port_
 
 /* uswitch_balance.c: give a queue that nobody serves to the worker with the least load; 0 or -errno. */
 int uswitch_place_queue(struct uswitch *us, struct rxq *q);
+
+/* uswitch_check.c: a request for a port, with so many device fds; 0 or -EINVAL. */
+int uswitch_check_port(const struct us_port_add *add, uint32_t n_device_fds);
+
+/* uswitch_check.c: limits of a port; 0 or -EINVAL. */
+int uswitch_check_limits(uint32_t flood_rate, uint32_t flood_burst, uint32_t max_frame);
 
 /* How many ports there are. */
 uint32_t uswitch_port_count(const struct uswitch *us);

@@ -42,6 +42,7 @@
 #define US_FRAME_MIN 14
 #define US_FRAME_MAX 65562      /* 64 KiB IPv4/6 packet + Ethernet + two tags */
 #define US_DROPS_MAX 48
+#define US_NIC_COUNTERS_MAX 32
 #define US_LINK_MSG_MAX 65536   /* bytes of one message of the dataplane link */
 #define US_LINK_FDS_MAX 64      /* file descriptors beside one message */
 #define US_BLOB_MAX 32768       /* bytes of one escrow entry */
@@ -108,7 +109,7 @@ struct us_nic_state {
     uint16_t pci_vendor;
     uint16_t pci_device;
     uint8_t mac[6];
-    uint16_t spare16;
+    uint16_t spare16[3];
     uint64_t pool_bytes;        /* memory the device can reach */
     uint64_t counter[32];
     uint8_t driver[16];         /* name, zero-terminated */
@@ -322,7 +323,7 @@ struct us_event {
 
 #define US_EVENT_NONE 0
 #define US_EVENT_PORT_BROKEN 1
-#define US_EVENT_LINK 2         /* an adapter's link changed; detail: Mbit/s, 0: down */
+#define US_EVENT_LINK 2         /* an adapter's link changed; ring: 1 up, 0 down; detail: Mbit/s, 0: down or unknown */
 
 /* ---- the dataplane link: SOCK_SEQPACKET, one message a packet ---- */
 
@@ -401,12 +402,12 @@ int uswitch_page_fd(const struct uswitch *us);
 int us_state_page_create(uint32_t port_id);
 
 /*
- * Device fds: TAP: the device.  NIC: container (or iommufd), then the VFIO device.  XDP: a socket a queue, not bound
- * yet, in the order of the queues.  vhost: none.
+ * Device fds, borrowed: TAP: the device.  NIC: container (or iommufd), then the VFIO device.  XDP: a socket a queue,
+ * not bound yet, in the order of the queues.  vhost: none, device_fds may be NULL.
  */
 int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int state_fd, const int *device_fds,
                      uint32_t n_device_fds);
-/* Read link and hardware counters into the state page; -ENOTSUP: not an adapter. */
+/* Read link and hardware counters into the state page; -ENOTSUP: neither NIC nor XDP. */
 int uswitch_nic_read(struct uswitch *us, uint32_t port_id);
 /* Reset a fenced adapter and start it anew; queues, tags and addresses stay. */
 int uswitch_nic_reset(struct uswitch *us, uint32_t port_id);

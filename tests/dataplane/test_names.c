@@ -8,6 +8,7 @@
 
 #include "drop.h"
 #include "include/uswitch.h"
+#include "nic/nic_counter.h"
 
 static void check_table(const char *(*name)(uint32_t), const char *(*text)(uint32_t), uint32_t count)
 {
@@ -36,6 +37,19 @@ TEST(breaks)
     CHECK_STR(us_break_name(BREAK_call_stuck), "call_stuck");
 }
 
+TEST(hardware_counters)
+{
+    uint32_t n = 0;
+
+    while (us_nic_counter_name(n)) {
+        CHECK(us_nic_counter_name(n)[0]);
+        n++;
+    }
+    CHECK_EQ(n, NIC_COUNTER_COUNT);
+    CHECK_STR(us_nic_counter_name(NIC_COUNTER_rx_missed), "rx_missed");
+    CHECK(!us_nic_counter_name(UINT32_MAX));
+}
+
 TEST(build_id_is_stable)
 {
     CHECK(us_build_id() != 0);
@@ -46,5 +60,6 @@ MAIN
 {
     RUN(drops);
     RUN(breaks);
+    RUN(hardware_counters);
     RUN(build_id_is_stable);
 }

@@ -213,7 +213,7 @@ static void tap_work(struct uswitch *us, struct toy_guest *a, int tap_fd, int st
     const struct us_port_tags tags = { .port_id = 4, .n = 1, .row = { { US_VID_UNTAGGED, 1 } } };
     const uint8_t broadcast[60] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 0x88, 0xb5 };
 
-    MUST(uswitch_port_add(us, &add, state_fd, tap_fd) == 0);
+    MUST(uswitch_port_add(us, &add, state_fd, &tap_fd, 1) == 0);
     MUST(uswitch_port_tags(us, &tags) == 0);
     MUST(toy_guest_send(a, broadcast, sizeof(broadcast)));
     poll(NULL, 0, 50);
@@ -232,7 +232,7 @@ static void daily_work(struct uswitch *us, struct toy_guest *a, struct toy_guest
         MUST(toy_guest_send(a, frame, sizeof(frame)));
         MUST(await_frame(b, got, sizeof(got)) == sizeof(frame));
     }
-    MUST(uswitch_port_add(us, &add, state_fd, -1) == 0);
+    MUST(uswitch_port_add(us, &add, state_fd, NULL, 0) == 0);
     MUST(uswitch_vhost_mem(us, &mem, &a->memfd) == 0);
     MUST(uswitch_ring_call(us, 1, 1, -1) == 0);
     MUST(uswitch_ring_enable(us, 1, 1, 0) == 0 && uswitch_ring_enable(us, 1, 1, 1) == 0);

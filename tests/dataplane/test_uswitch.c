@@ -50,7 +50,7 @@ static unsigned open_fds(void)
 static int add_port(struct uswitch *us, const struct us_port_add *add, uint32_t page_of)
 {
     const int fd = us_state_page_create(page_of);
-    const int rc = uswitch_port_add(us, add, fd, -1);
+    const int rc = uswitch_port_add(us, add, fd, NULL, 0);
 
     close(fd);
     return rc;
@@ -149,14 +149,18 @@ TEST(ports_come_and_go)
     BAD_PORT(port_id, UINT32_MAX, -EINVAL);
     BAD_PORT(port_id, 2, -EINVAL);      /* not the page's */
     BAD_PORT(kind, 0, -EINVAL);
-    BAD_PORT(kind, 3, -EINVAL);
+    BAD_PORT(kind, US_KIND_XDP + 1, -EINVAL);
+    BAD_PORT(n_queues, 1, -EINVAL);     /* an adapter's */
+    BAD_PORT(ring_size, 512, -EINVAL);
+    BAD_PORT(irq_us, 1, -EINVAL);
+    BAD_PORT(nic_flags, US_NIC_IOMMUFD, -EINVAL);
     BAD_PORT(kind, US_KIND_TAP, -EINVAL);       /* without a device */
     BAD_PORT(max_frame, US_FRAME_MIN - 1, -EINVAL);
     BAD_PORT(max_frame, US_FRAME_MAX + 1, -EINVAL);
     BAD_PORT(flood_rate, 1, -EINVAL);   /* without depth */
-    CHECK_EQ(uswitch_port_add(us, &tap, STDIN_FILENO, STDIN_FILENO), -EINVAL);
+    CHECK_EQ(uswitch_port_add(us, &tap, STDIN_FILENO, &(int){ STDIN_FILENO }, 1), -EINVAL);
     CHECK(uswitch_port_add(us, &(struct us_port_add){ .port_id = 1, .kind = US_KIND_VHOST, .max_frame = 1514 },
-                           -1, -1) < 0);
+                           -1, NULL, 0) < 0);
     CHECK_EQ(add_simple(us, 1), 0);
     CHECK_EQ(uswitch_port_del(us, 1), 0);
     CHECK_EQ(open_fds(), before);
@@ -173,11 +177,42 @@ TEST(tap_needs_a_tap)
     int pipes[2];
 
     REQUIRE(pipe(pipes) == 0);
-    CHECK_EQ(uswitch_port_add(us, &tap, state_fd, pipes[0]), -EINVAL);
+    CHECK_EQ(uswitch_port_add(us, &tap, state_fd, &pipes[0], 1), -EINVAL);
     close(pipes[0]);
     close(pipes[1]);
     CHECK_EQ(open_fds(), before);
     CHECK_EQ(uswitch_port_del(us, 3), -ENOENT);
+    close(state_fd);
+    uswitch_destroy(us);
+}
+
+/* What an adapter's request may hold; no driver looks at its fds before that is right. */
+TEST(adapter_arguments)
+{
+    const struct us_port_add good = { .port_id = 3, .kind = US_KIND_NIC, .max_frame = 1514, .n_queues = 2 };
+    struct uswitch *us = make_switch(0);
+    const int state_fd = us_state_page_create(3), fds[3] = { STDIN_FILENO, STDIN_FILENO, STDIN_FILENO };
+    struct us_port_add bad;
+
+    CHECK_EQ(uswitch_port_add(us, &good, state_fd, fds, 1), -EINVAL);
+    CHECK_EQ(uswitch_port_add(us, &good, state_fd, fds, 3), -EINVAL);
+#define BAD_NIC(field, value, n_fds)                                            \
+    do {                                                                        \
+        bad = good;                                                             \
+        bad.field = (value);                                                    \
+        CHECK_EQ(uswitch_port_add(us, &bad, state_fd, fds, n_fds), -EINVAL);    \
+    } while (0)
+    BAD_NIC(n_queues, 0, 2);
+    BAD_NIC(n_queues, US_QUEUES_MAX + 1, 2);
+    BAD_NIC(ring_size, US_RING_SIZE_MAX + 1, 2);
+    BAD_NIC(irq_us, 100001, 2);
+    BAD_NIC(nic_flags, 4, 2);
+    BAD_NIC(kind, US_KIND_XDP, 3);      /* two queues, three sockets */
+    CHECK_EQ(uswitch_nic_read(us, 3), -ENOENT);
+    CHECK_EQ(uswitch_nic_reset(us, US_PORTS_MAX), -ENOENT);
+    CHECK_EQ(add_simple(us, 3), 0);
+    CHECK_EQ(uswitch_nic_read(us, 3), -ENOTSUP);
+    CHECK_EQ(uswitch_nic_reset(us, 3), -ENOTSUP);
     close(state_fd);
     uswitch_destroy(us);
 }
@@ -540,6 +575,7 @@ MAIN
     RUN(switch_page);
     RUN(ports_come_and_go);
     RUN(tap_needs_a_tap);
+    RUN(adapter_arguments);
     RUN(every_port_id);
     RUN(destroy_with_ports);
     RUN(tables_and_limits);

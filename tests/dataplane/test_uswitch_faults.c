@@ -86,7 +86,7 @@ static void failed_start(uint32_t workers)
     struct toy_guest a, b;
 
     REQUIRE(state != MAP_FAILED && toy_guest_create(&a) == 0 && toy_guest_create(&b) == 0);
-    CHECK_EQ(uswitch_port_add(us, &add, state_fd, -1), 0);
+    CHECK_EQ(uswitch_port_add(us, &add, state_fd, NULL, 0), 0);
     CHECK_EQ(uswitch_port_tags(us, &tags), 0);
     CHECK_EQ(uswitch_vhost_mem(us, &mem, &a.memfd), 0);
     CHECK_EQ(uswitch_ring_start(us, &ring, a.kick[1], a.call[1]), 0);

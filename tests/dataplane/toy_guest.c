@@ -131,7 +131,7 @@ int toy_guest_plug_seen(const struct toy_guest *g, struct uswitch *us, uint32_t 
     const struct us_vhost_mem mem = toy_guest_mem(port_id);
     struct us_port_tags tags = { .port_id = port_id, .n = 1, .row = { { US_VID_UNTAGGED, segment } } };
     const int state_fd = us_state_page_create(port_id);
-    int rc = uswitch_port_add(us, &add, state_fd, -1);
+    int rc = uswitch_port_add(us, &add, state_fd, NULL, 0);
 
     if (state)
         *state = mmap(NULL, US_STATE_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, state_fd, 0);

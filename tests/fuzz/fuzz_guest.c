@@ -87,7 +87,7 @@ void fuzz_plug(struct fuzz_guest *g, struct uswitch *us, uint32_t id)
     g->state = mmap(NULL, US_STATE_PAGE_SIZE, PROT_READ, MAP_SHARED, state_fd, 0);
     MUST(g->file != MAP_FAILED && g->state != MAP_FAILED);
     g->call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    MUST(uswitch_port_add(us, &add, state_fd, -1) == 0);
+    MUST(uswitch_port_add(us, &add, state_fd, NULL, 0) == 0);
     MUST(uswitch_port_tags(us, &tags) == 0);
     MUST(uswitch_vhost_mem(us, &mem, fds) == 0);
     close(state_fd);

@@ -217,7 +217,7 @@ class Fabric:
     def _on_dataplane_event(self, event: Event) -> None:
         port = self._ports.get(event.port_id)
         if port is not None:
-            port.fenced(event)
+            port.news(event)
 
     async def _on_up(self, running: Running) -> None:
         """A dataplane answers.  An adopted one knows its ports, a new one learns them now."""

@@ -66,14 +66,26 @@ class FabricPort:
     def port_id(self) -> int:
         return self.config.port_id
 
+    def news(self, event: Event) -> None:
+        """The dataplane tells something about the port."""
+        if event.kind == layout.EVENT_PORT_BROKEN:
+            self.fenced(event)
+        elif event.kind == layout.EVENT_LINK:
+            self.link_changed(up=bool(event.ring), speed_mbps=event.detail)
+
+    def link_changed(self, up: bool, speed_mbps: int) -> None:
+        """An adapter's link; a speed of 0 is unknown."""
+        speed = f" at {speed_mbps} Mbit/s" if speed_mbps else ""
+        self.say(f"link up{speed}" if up else "link down")
+
     def fenced(self, event: Event) -> None:
-        """News of the dataplane: the port's peer broke it."""
+        """The port's peer broke it."""
         self.say(f"fenced: {event.reason} (ring {event.ring}, value {event.detail:#x})")
 
     @property
-    def device_fd(self) -> int | None:
-        """What travels beside PORT_ADD."""
-        return None
+    def device_fds(self) -> tuple[int, ...]:
+        """What travels beside PORT_ADD after the state page."""
+        return ()
 
     # ---- the dataplane comes and goes ----
 
@@ -120,7 +132,7 @@ class FabricPort:
             self.port_id, KINDS[config.kind], flood_rate=config.flood_rate,
             flood_burst=config.flood_burst, fdb_quota=config.fdb_quota,
             max_frame=config.max_frame, rate=config.rate, state_fd=self.page.fd,
-            device_fd=self.device_fd,
+            device_fds=self.device_fds,
         )  # fmt: skip
 
     async def _replay(self, dataplane: Dataplane) -> None:
@@ -204,8 +216,7 @@ class FabricPort:
 
     def entry(self, slot: int) -> tuple[escrow.Record, tuple[int, ...]]:
         """What a slot holds now; file descriptors are borrowed."""
-        device = () if self.device_fd is None else (self.device_fd,)
-        return escrow.PortRecord.of(self.config), (self.page.fd, *device)
+        return escrow.PortRecord.of(self.config), (self.page.fd, *self.device_fds)
 
     async def save(self, *slots: int) -> None:
         """Under the lock.  A full escrow costs the next uswitchd this port's session, not ours."""

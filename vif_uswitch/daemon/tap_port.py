@@ -30,8 +30,8 @@ class TapPort(FabricPort):
             raise
 
     @property
-    def device_fd(self) -> int | None:
-        return self._tap_fd
+    def device_fds(self) -> tuple[int, ...]:
+        return (self._tap_fd,)
 
     def _let_go_of_peer(self) -> None:
         self._forget_peer()

@@ -104,12 +104,26 @@ class RateLimit:
 NO_LIMIT = RateLimit()
 
 
+@dataclass(frozen=True, slots=True)
+class NicSetup:
+    """How an adapter is driven; see struct us_port_add.  Other kinds of ports have all zeros."""
+
+    n_queues: int = 0  # 1 .. 8
+    ring_size: int = 0  # descriptors; 0: the driver's choice
+    irq_us: int = 0  # at most one interrupt a queue in so many microseconds
+    flags: int = 0  # layout.NIC_IOMMUFD, layout.NIC_ZERO_COPY
+
+
+NO_NIC = NicSetup()
+
+
 class Dataplane(Protocol):
     """One dataplane process; raises DataplaneGone or DataplaneRefused."""
 
     async def port_add(
         self, port_id: int, kind: int, *, flood_rate: int, flood_burst: int, fdb_quota: int,
-        max_frame: int, rate: RateLimit = NO_LIMIT, state_fd: int, device_fd: int | None
+        max_frame: int, rate: RateLimit = NO_LIMIT, nic: NicSetup = NO_NIC, state_fd: int,
+        device_fds: Sequence[int] = (),
     ) -> None: ...
     async def port_del(self, port_id: int) -> None: ...
     async def port_tags(self, port_id: int, rows: Sequence[tuple[int, int]]) -> None: ...
@@ -118,6 +132,8 @@ class Dataplane(Protocol):
         self, port_id: int, *, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int,
         rate: RateLimit = NO_LIMIT,
     ) -> None: ...
+    async def nic_read(self, port_id: int) -> None: ...
+    async def nic_reset(self, port_id: int) -> None: ...
     async def vhost_mem(self, port_id: int, regions: Sequence[MemRegion]) -> None: ...
     async def vhost_log(self, port_id: int, log: DirtyLog | None) -> None: ...
     async def ring_start(self, port_id: int, setup: RingSetup) -> None: ...

@@ -22,6 +22,7 @@ from typing import Any
 from vif_uswitch.dataplane import layout, statepage
 from vif_uswitch.dataplane.base import (
     NO_LIMIT,
+    NO_NIC,
     Dataplane,
     DataplaneGone,
     DataplaneRefused,
@@ -29,6 +30,7 @@ from vif_uswitch.dataplane.base import (
     EscrowEntry,
     Event,
     MemRegion,
+    NicSetup,
     RateLimit,
     RingSetup,
 )
@@ -42,7 +44,8 @@ class FakePort:
     kind: int
     limits: dict[str, object]
     state_fd: int
-    device_fd: int | None
+    device_fds: tuple[int, ...] = ()
+    nic: NicSetup = NO_NIC
     tags: list[tuple[int, int]] = field(default_factory=list)
     macs: list[bytes] = field(default_factory=list)
     memory: tuple[MemRegion, ...] = ()
@@ -51,7 +54,8 @@ class FakePort:
     announced: list[bytes] = field(default_factory=list)
 
     def close(self) -> None:
-        fds = [self.state_fd, self.device_fd, *(region.fd for region in self.memory)]
+        fds: list[int | None] = [self.state_fd, *self.device_fds]
+        fds += (region.fd for region in self.memory)
         fds.append(self.log.fd if self.log is not None else None)
         for ring in self.rings.values():
             fds += [ring.kick_fd, ring.call_fd]
@@ -127,20 +131,25 @@ class FakeDataplane:
 
     async def port_add(
         self, port_id: int, kind: int, *, flood_rate: int, flood_burst: int, fdb_quota: int,
-        max_frame: int, rate: RateLimit = NO_LIMIT, state_fd: int, device_fd: int | None,
+        max_frame: int, rate: RateLimit = NO_LIMIT, nic: NicSetup = NO_NIC, state_fd: int,
+        device_fds: Sequence[int] = (),
     ) -> None:  # fmt: skip
         await self._enter("port_add", port_id, kind)
         if port_id in self.ports:
             raise DataplaneRefused("port_add", errno.EEXIST)
-        if (kind == layout.KIND_TAP) != (device_fd is not None):
+        wanted = {layout.KIND_TAP: 1, layout.KIND_NIC: 2, layout.KIND_XDP: nic.n_queues}
+        if len(device_fds) != wanted.get(kind, 0):
             raise DataplaneRefused("port_add", errno.EINVAL)
         statepage.StatePage(os.dup(state_fd), port_id).close()  # what the real one checks
         limits: dict[str, object] = {
             "flood_rate": flood_rate, "flood_burst": flood_burst, "fdb_quota": fdb_quota,
             "max_frame": max_frame, "rate": rate,
         }  # fmt: skip
-        self.ports[port_id] = FakePort(kind, limits, os.dup(state_fd), _dup(device_fd))
+        device = tuple(os.dup(fd) for fd in device_fds)
+        self.ports[port_id] = FakePort(kind, limits, os.dup(state_fd), device, nic)
         self.break_port(port_id, 0)
+        if kind in (layout.KIND_NIC, layout.KIND_XDP):
+            self._start_adapter(self.ports[port_id])
         self._leave("port_add")
 
     async def port_del(self, port_id: int) -> None:
@@ -169,6 +178,56 @@ class FakeDataplane:
             "max_frame": max_frame, "rate": rate,
         }  # fmt: skip
         self._leave("port_limits")
+
+    # ---- adapters ----
+
+    def _adapter(self, name: str, port_id: int) -> FakePort:
+        port = self._port(name, port_id)
+        if port.kind not in (layout.KIND_NIC, layout.KIND_XDP):
+            raise DataplaneRefused(name, errno.ENOTSUP)
+        return port
+
+    def _start_adapter(self, port: FakePort) -> None:
+        def write(page: Any) -> None:
+            page.nic.driver = b"fake"
+            page.nic.mac = b"\x02fake\x01"
+            page.nic.n_queues = port.nic.n_queues
+            page.nic.link_up, page.nic.speed_mbps, page.nic.full_duplex = 1, 1000, 1
+            page.nic.counter = [0, 0] + [layout.NIC_COUNTER_NONE] * (len(page.nic.counter) - 2)
+
+        self._with_page(port, write)
+
+    async def nic_read(self, port_id: int) -> None:
+        """What the page says is up to date already; one more frame shows that it was read."""
+        await self._enter("nic_read", port_id)
+
+        def count(page: Any) -> None:
+            page.nic.counter[0] += 1
+
+        self._with_page(self._adapter("nic_read", port_id), count)
+        self._leave("nic_read")
+
+    async def nic_reset(self, port_id: int) -> None:
+        await self._enter("nic_reset", port_id)
+
+        def count(page: Any) -> None:
+            page.nic.resets += 1
+
+        self._with_page(self._adapter("nic_reset", port_id), count)
+        self.break_port(port_id, 0)
+        self._leave("nic_reset")
+
+    def set_link(self, port_id: int, up: bool, speed_mbps: int = 1000) -> None:
+        """As if somebody had pulled the cable, or plugged it in."""
+        speed = speed_mbps if up else 0
+
+        def write(page: Any) -> None:
+            page.nic.link_up, page.nic.speed_mbps = int(up), speed
+            page.nic.link_changes += 1
+
+        self._with_page(self.ports[port_id], write)
+        if self.on_event is not None:
+            self.on_event(Event(layout.EVENT_LINK, port_id, int(up), "none", speed))
 
     # ---- vhost ----
 
@@ -317,8 +376,7 @@ class FakeDataplane:
 
         self._with_page(self.ports[port_id], write)
         if reason and self.on_event is not None:
-            kind = constant("US_EVENT_PORT_BROKEN")
-            self.on_event(Event(kind, port_id, 0, f"reason-{reason}", 0))
+            self.on_event(Event(layout.EVENT_PORT_BROKEN, port_id, 0, f"reason-{reason}", 0))
 
     def _write_ring(
         self, port: FakePort, ring: int, last_avail: int, used_idx: int, active: int, size: int

@@ -13,7 +13,16 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from vif_uswitch.dataplane import native
-from vif_uswitch.dataplane.base import NO_LIMIT, DirtyLog, Event, MemRegion, RateLimit, RingSetup
+from vif_uswitch.dataplane.base import (
+    NO_LIMIT,
+    NO_NIC,
+    DirtyLog,
+    Event,
+    MemRegion,
+    NicSetup,
+    RateLimit,
+    RingSetup,
+)
 from vif_uswitch.dataplane.native import constant, ffi
 
 ABI_VERSION = constant("US_ABI_VERSION")
@@ -21,6 +30,12 @@ ANY = constant("US_ANY")
 SLOT_ALL = constant("US_SLOT_ALL")
 KIND_VHOST = constant("US_KIND_VHOST")
 KIND_TAP = constant("US_KIND_TAP")
+KIND_NIC = constant("US_KIND_NIC")
+KIND_XDP = constant("US_KIND_XDP")
+NIC_IOMMUFD = constant("US_NIC_IOMMUFD")
+NIC_ZERO_COPY = constant("US_NIC_ZERO_COPY")
+NIC_COUNTER_NONE = constant("US_NIC_COUNTER_NONE")
+QUEUES_MAX = constant("US_QUEUES_MAX")
 BASE_FROM_USED = constant("US_BASE_FROM_USED")
 PORTS_MAX = constant("US_PORTS_MAX")
 RINGS_MAX = constant("US_RINGS_MAX")
@@ -47,8 +62,13 @@ PING = constant("US_LINK_PING")
 SHUTDOWN = constant("US_LINK_SHUTDOWN")
 VHOST_LOG = constant("US_LINK_VHOST_LOG")
 PORT_ANNOUNCE = constant("US_LINK_PORT_ANNOUNCE")
+NIC_READ = constant("US_LINK_NIC_READ")
+NIC_RESET = constant("US_LINK_NIC_RESET")
 REPLY = constant("US_LINK_REPLY")
 EVENT = constant("US_LINK_EVENT")
+
+EVENT_PORT_BROKEN = constant("US_EVENT_PORT_BROKEN")
+EVENT_LINK = constant("US_EVENT_LINK")
 
 
 class Malformed(ValueError):
@@ -126,14 +146,18 @@ def hello(pid: int) -> bytes:
 
 def port_add(
     port_id: int, kind: int, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int,
-    rate: RateLimit = NO_LIMIT,
+    rate: RateLimit = NO_LIMIT, nic: NicSetup = NO_NIC,
 ) -> bytes:  # fmt: skip
-    values = (port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame, *astuple(rate))
-    return _pack("us_port_add", values)
+    limits = (flood_rate, flood_burst, fdb_quota, max_frame, *astuple(rate))
+    return _pack("us_port_add", (port_id, kind, *limits, *astuple(nic)))
 
 
 def port_del(port_id: int) -> bytes:
     return _pack("us_port_del", (port_id, 0))
+
+
+def port_ref(port_id: int) -> bytes:
+    return _pack("us_port_ref", (port_id, 0))
 
 
 def port_tags(port_id: int, rows: Sequence[tuple[int, int]]) -> bytes:

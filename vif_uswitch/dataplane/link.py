@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from vif_uswitch.dataplane import layout
 from vif_uswitch.dataplane.base import (
     NO_LIMIT,
+    NO_NIC,
     DataplaneGone,
     DataplaneRefused,
     DirtyLog,
     EscrowEntry,
     Event,
     MemRegion,
+    NicSetup,
     RateLimit,
     RingSetup,
 )
@@ -239,10 +241,13 @@ class Link:
 
     async def port_add(
         self, port_id: int, kind: int, *, flood_rate: int, flood_burst: int, fdb_quota: int,
-        max_frame: int, rate: RateLimit = NO_LIMIT, state_fd: int, device_fd: int | None,
+        max_frame: int, rate: RateLimit = NO_LIMIT, nic: NicSetup = NO_NIC, state_fd: int,
+        device_fds: Sequence[int] = (),
     ) -> None:  # fmt: skip
-        body = layout.port_add(port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame, rate)
-        fds = (state_fd,) if device_fd is None else (state_fd, device_fd)
+        body = layout.port_add(
+            port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame, rate, nic
+        )
+        fds = (state_fd, *device_fds)
         await self._do(f"port_add of port {port_id}", layout.PORT_ADD, body, fds)
 
     async def port_del(self, port_id: int) -> None:
@@ -262,6 +267,14 @@ class Link:
     ) -> None:  # fmt: skip
         body = layout.port_limits(port_id, flood_rate, flood_burst, fdb_quota, max_frame, rate)
         await self._do(f"the limits of port {port_id}", layout.PORT_LIMITS, body)
+
+    async def nic_read(self, port_id: int) -> None:
+        body = layout.port_ref(port_id)
+        await self._do(f"the adapter's counters of port {port_id}", layout.NIC_READ, body)
+
+    async def nic_reset(self, port_id: int) -> None:
+        body = layout.port_ref(port_id)
+        await self._do(f"to reset the adapter of port {port_id}", layout.NIC_RESET, body)
 
     async def vhost_mem(self, port_id: int, regions: Sequence[MemRegion]) -> None:
         body = layout.vhost_mem(port_id, regions)

@@ -50,6 +50,23 @@ class QueueLive:
 
 
 @dataclass(frozen=True, slots=True)
+class NicLive:
+    """An adapter and its link, as the dataplane last read them."""
+
+    driver: str  # "igb"
+    pci_id: tuple[int, int]  # vendor, device
+    mac: bytes
+    link_up: bool
+    speed_mbps: int  # 0: unknown
+    full_duplex: bool
+    queues: int
+    resets: int
+    link_changes: int
+    pool_bytes: int  # memory the device can reach
+    counters: dict[str, int] = field(default_factory=dict)  # those that the device has
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLive:
     index: int
     tid: int

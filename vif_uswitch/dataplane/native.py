@@ -18,10 +18,12 @@ from typing import Any
 
 from vif_uswitch.dataplane.base import (
     NO_LIMIT,
+    NO_NIC,
     DataplaneRefused,
     DirtyLog,
     Event,
     MemRegion,
+    NicSetup,
     RateLimit,
     RingSetup,
 )
@@ -61,6 +63,12 @@ def break_name(index: int) -> str:
 
 def break_text(index: int) -> str:
     return _text(lib.us_break_text(index), index)
+
+
+def nic_counter_names() -> tuple[str, ...]:
+    """The hardware counters, in the order of struct us_nic_state."""
+    found = (lib.us_nic_counter_name(i) for i in range(constant("US_NIC_COUNTERS_MAX")))
+    return tuple(ffi.string(name).decode() for name in found if name != ffi.NULL)
 
 
 def _check(rc: int, what: str) -> int:
@@ -127,13 +135,15 @@ class NativeSwitch:
         return _check(lib.us_state_page_create(port_id), "a state page")
 
     def port_add(
-        self, port_id: int, kind: int, *, state_fd: int, device_fd: int = -1, flood_rate: int = 0,
-        flood_burst: int = 0, fdb_quota: int = 256, max_frame: int = 1514,
-        rate: RateLimit = NO_LIMIT,
+        self, port_id: int, kind: int, *, state_fd: int, device_fds: Sequence[int] = (),
+        flood_rate: int = 0, flood_burst: int = 0, fdb_quota: int = 256, max_frame: int = 1514,
+        rate: RateLimit = NO_LIMIT, nic: NicSetup = NO_NIC,
     ) -> None:  # fmt: skip
-        values = (port_id, kind, flood_rate, flood_burst, fdb_quota, max_frame, *astuple(rate))
-        add = ffi.new("struct us_port_add *", values)
-        _check(lib.uswitch_port_add(self._open(), add, state_fd, device_fd), "to add a port")
+        limits = (flood_rate, flood_burst, fdb_quota, max_frame, *astuple(rate))
+        add = ffi.new("struct us_port_add *", (port_id, kind, *limits, *astuple(nic)))
+        fds = ffi.new("int[]", list(device_fds) or [-1])
+        rc = lib.uswitch_port_add(self._open(), add, state_fd, fds, len(device_fds))
+        _check(rc, "to add a port")
 
     def port_del(self, port_id: int) -> None:
         _check(lib.uswitch_port_del(self._open(), port_id), "to delete a port")
@@ -153,6 +163,15 @@ class NativeSwitch:
         values = (port_id, flood_rate, flood_burst, fdb_quota, max_frame, *astuple(rate), 0)
         limits = ffi.new("struct us_port_limits *", values)
         _check(lib.uswitch_port_limits(self._open(), limits), "a port's limits")
+
+    # ---- adapters ----
+
+    def nic_read(self, port_id: int) -> None:
+        """Brings link and hardware counters of the state page up to date."""
+        _check(lib.uswitch_nic_read(self._open(), port_id), "to read an adapter")
+
+    def nic_reset(self, port_id: int) -> None:
+        _check(lib.uswitch_nic_reset(self._open(), port_id), "to reset an adapter")
 
     # ---- workers ----
 

@@ -19,7 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from vif_uswitch.dataplane import native
-from vif_uswitch.dataplane.live import DataplaneLive, QueueCounters, QueueLive, RingLive, WorkerLive
+from vif_uswitch.dataplane.live import (
+    DataplaneLive,
+    NicLive,
+    QueueCounters,
+    QueueLive,
+    RingLive,
+    WorkerLive,
+)
 from vif_uswitch.dataplane.native import constant, ffi
 
 PAGE_SIZE = constant("US_STATE_PAGE_SIZE")
@@ -28,6 +35,8 @@ SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 _BUSY_AT = ffi.offsetof("struct us_state_page", "session_busy")
 _COUNTERS = ("frames", "bytes", "flooded", "gso", "csum_fixed", "gso_fixed", "bursts", "signals")
+_NIC_COUNTERS = native.nic_counter_names()
+_NO_COUNTER = constant("US_NIC_COUNTER_NONE")
 _DROPS_MAX = constant("US_DROPS_MAX")
 _WORDS = ffi.sizeof("struct us_queue_counters") // 8  # every member is a uint64_t
 _COLUMNS = {name: ffi.offsetof("struct us_queue_counters", name) // 8 for name in _COUNTERS}
@@ -152,6 +161,27 @@ class StatePage:
             QueueLive(index, int(row.worker) - 1, int(row.frames), int(row.cycles))
             for index, row in enumerate(getattr(self._page, "in"))
             if row.worker
+        )
+
+    def nic(self) -> NicLive | None:
+        """The adapter behind the port; None if there is none, or no dataplane has started it."""
+        row = self._page.nic
+        driver = bytes(row.driver).split(b"\0")[0]
+        if not driver:
+            return None
+        counters = zip(_NIC_COUNTERS, row.counter, strict=False)
+        return NicLive(
+            driver=driver.decode("ascii", "replace"),
+            pci_id=(int(row.pci_vendor), int(row.pci_device)),
+            mac=bytes(row.mac),
+            link_up=bool(row.link_up),
+            speed_mbps=int(row.speed_mbps),
+            full_duplex=bool(row.full_duplex),
+            queues=int(row.n_queues),
+            resets=int(row.resets),
+            link_changes=int(row.link_changes),
+            pool_bytes=int(row.pool_bytes),
+            counters={name: int(n) for name, n in counters if n != _NO_COUNTER},
         )
 
 

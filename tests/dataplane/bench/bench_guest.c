@@ -129,7 +129,7 @@ int bench_guest_plug(const struct bench_guest *g, struct uswitch *us)
     const struct us_vhost_mem mem = { .port_id = g->port_id, .n = 1,
                                       .region = { { .gpa = 0, .size = g->bytes, .uva = UVA } } };
     const int state_fd = us_state_page_create(g->port_id);
-    int rc = uswitch_port_add(us, &add, state_fd, -1);
+    int rc = uswitch_port_add(us, &add, state_fd, NULL, 0);
 
     close(state_fd);
     if (rc == 0)

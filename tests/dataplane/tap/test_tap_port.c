@@ -354,7 +354,7 @@ static void plug(struct uswitch *us, uint32_t id, const struct tap_wire *w)
     const struct us_port_tags tags = { .port_id = id, .n = 1, .row = { { US_VID_UNTAGGED, 1 } } };
     const int page = us_state_page_create(id);
 
-    CHECK_EQ(uswitch_port_add(us, &add, page, w->fd), 0);
+    CHECK_EQ(uswitch_port_add(us, &add, page, &w->fd, 1), 0);
     CHECK_EQ(uswitch_port_tags(us, &tags), 0);
     close(page);
 }

@@ -20,6 +20,7 @@ from vif_uswitch.dataplane.base import (
     DirtyLog,
     Event,
     MemRegion,
+    NicSetup,
     RateLimit,
     RingSetup,
 )
@@ -106,11 +107,15 @@ def test_every_request_has_its_struct_and_fds() -> None:
             "flood_rate": 1, "flood_burst": 2, "fdb_quota": 3, "max_frame": 1514,
             "rate": RateLimit(4, 5, 6, 7),
         }  # fmt: skip
+        device: dict[str, Any] = {"device_fds": [fd] * 8, "nic": NicSetup(8, 512, 0, 2)}
         log = DirtyLog(32, 64, fd, ((0, 0x1000), (1, 0x2000)))
         kicked = RingSetup(**{**{s: getattr(SETUP, s) for s in SETUP.__slots__}, "kick_fd": fd})
         for call, kind, size, n_fds in (
-            (link.port_add(1, 1, state_fd=fd, device_fd=None, **limits), layout.PORT_ADD, 40, 1),
-            (link.port_add(1, 2, state_fd=fd, device_fd=fd, **limits), layout.PORT_ADD, 40, 2),
+            (link.port_add(1, 1, state_fd=fd, **limits), layout.PORT_ADD, 56, 1),
+            (link.port_add(1, 2, state_fd=fd, device_fds=[fd], **limits), layout.PORT_ADD, 56, 2),
+            (link.port_add(1, 4, state_fd=fd, **device, **limits), layout.PORT_ADD, 56, 9),
+            (link.nic_read(1), layout.NIC_READ, 8, 0),
+            (link.nic_reset(1), layout.NIC_RESET, 8, 0),
             (link.port_del(1), layout.PORT_DEL, 8, 0),
             (link.port_tags(1, []), layout.PORT_TAGS, 8, 0),
             (link.port_tags(1, [(1, 2), (3, 4)]), layout.PORT_TAGS, 16, 0),

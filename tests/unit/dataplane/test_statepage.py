@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vif_uswitch.dataplane import statepage
-from vif_uswitch.dataplane.live import QueueLive
+from vif_uswitch.dataplane.live import NicLive, QueueLive
 from vif_uswitch.dataplane.native import constant, ffi
 from vif_uswitch.dataplane.statepage import BadPage, StatePage, SwitchPage
 
@@ -73,6 +73,26 @@ def test_what_the_dataplane_writes_is_read() -> None:
     assert page.incoming().frames == 2 << 40
     assert list(page.incoming().drops.values()) == [8]
     assert (page.outgoing().signals, page.outgoing().frames) == (10, 0)
+    page.close()
+
+
+def test_an_adapter_is_read() -> None:
+    page = StatePage.make(5)
+    assert page.nic() is None
+
+    def change(p: Any) -> None:
+        p.nic.driver = b"igb"
+        p.nic.pci_vendor, p.nic.pci_device, p.nic.mac = 0x8086, 0x10C9, b"\x52\x54\0\0\0\1"
+        p.nic.link_up, p.nic.speed_mbps, p.nic.full_duplex, p.nic.n_queues = 1, 1000, 1, 4
+        p.nic.resets, p.nic.link_changes, p.nic.pool_bytes = 2, 3, 1 << 40
+        p.nic.counter = [constant("US_NIC_COUNTER_NONE")] * len(p.nic.counter)
+        p.nic.counter[0], p.nic.counter[2] = 1 << 50, 0
+
+    write(page.fd, "us_state_page", change)
+    assert page.nic() == NicLive(
+        "igb", (0x8086, 0x10C9), b"\x52\x54\0\0\0\1", True, 1000, True, 4, 2, 3, 1 << 40,
+        {"rx_packets": 1 << 50, "rx_missed": 0},
+    )  # fmt: skip
     page.close()
 
 
