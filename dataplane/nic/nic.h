@@ -33,6 +33,8 @@
 struct nic;
 
 #define NIC_BARS 6
+/* PCI 3.0, 6.1: header and capabilities. */
+#define NIC_CONFIG_SIZE 256
 /* Received frames may lie in so many buffers: 64 KiB by LRO. */
 #define NIC_SEGS_MAX ((US_FRAME_MAX + DMA_BUF_SIZE - 1) / DMA_BUF_SIZE)
 
@@ -85,6 +87,7 @@ struct nic_config {
  * @driver: who drives it (immutable)
  * @pci_vendor, @pci_device: as in config space (immutable)
  * @variant: driver's word for which of its devices it is, struct nic_id.variant (immutable)
+ * @config: copy of the first NIC_CONFIG_SIZE bytes of config space, made before open; NULL: unknown (borrowed)
  * @bar: BARs that are mapped (or modelled)
  * @pool: memory for the device
  * @cfg: configuration in force
@@ -100,6 +103,7 @@ struct nic {
     uint16_t pci_vendor;
     uint16_t pci_device;
     uint32_t variant;
+    const uint8_t *config;
     struct bar bar[NIC_BARS];
     struct dma_pool pool;
     struct nic_config cfg;
