@@ -140,8 +140,8 @@ struct nic_id {
  * @close: control.  Frees priv.  After stop.
  * @rx_burst: worker.  As port_ops.rx_burst, for one queue; counts its own drops.
  * @rx_complete: worker.  The frames are delivered: buffers go back to the ring, one doorbell.
- * @tx_burst: worker, one at a time.  Frees what the device has sent, then queues frames, in order, one doorbell.  Sets
- *      why[i] to DROP_none for each frame that it took, else to the reason (DROP_ring_full: nothing else is tried for
+ * @tx_burst: worker, one at a time.  Frees what the device has sent, then queues frames, in order, one doorbell.
+ *      Copies them into the pool and writes the egress tag f->out_vid meanwhile: nic_copy.h.  Sets why[i] to DROP_none for each frame that it took, else to the reason (DROP_ring_full: nothing else is tried for
  *      that frame).  Frames fit cfg.max_frame and port->offloads.
  * @arm: worker.  Enable the queue's interrupt; true if work is already there.
  * @disarm: worker.  Disable it.

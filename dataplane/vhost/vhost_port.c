@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "base/rcu.h"
-#include "vhost/flow.h"
+#include "flow.h"
 #include "vhost/virtq.h"
 
 /**

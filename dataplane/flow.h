@@ -1,9 +1,10 @@
 /*
  * SPDX-License-Identifier: Apache-2.0
  *
- * flow.h - which receive queue of a multiqueue guest a frame goes to: the same
- * for all frames of a flow, so that they stay in order (virtio 1.2, 5.1.6.5.6
- * leaves the choice to the device).  Worker thread; looks at the snapshot only.
+ * flow.h - which queue of a receiving port a frame goes to, of a multiqueue
+ * guest (virtio 1.2, 5.1.6.5.6 leaves the choice to the device) or an adapter:
+ * the same for all frames of a flow, so that they stay in order.  Worker
+ * thread; looks at the snapshot only.
  */
 #ifndef USWITCH_FLOW_H
 #define USWITCH_FLOW_H

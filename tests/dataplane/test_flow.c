@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "vhost/flow.h"
+#include "flow.h"
 
 #define FLOWS 8192
 
