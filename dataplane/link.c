@@ -264,7 +264,7 @@ static int wait_ms(const struct link *link)
     return left < 0 ? 0 : (int)left;
 }
 
-enum { POLL_STOP, POLL_CONN, POLL_NEWS, POLL_LISTEN, POLL_BALANCE, POLL_COUNT };
+enum { POLL_STOP, POLL_CONN, POLL_NEWS, POLL_LISTEN, POLL_BALANCE, POLL_DEVICE, POLL_COUNT };
 
 /* What the loop waits for now; poll() skips entries with fd -1. News wait while nobody could be told. */
 static void fill_poll(const struct link *link, struct pollfd set[POLL_COUNT])
@@ -276,6 +276,7 @@ static void fill_poll(const struct link *link, struct pollfd set[POLL_COUNT])
     set[POLL_NEWS] = (struct pollfd){ .fd = can_send ? uswitch_event_fd(link->calls.us) : -1, .events = POLLIN };
     set[POLL_LISTEN] = (struct pollfd){ .fd = link->pausing ? -1 : link->listen_fd, .events = POLLIN };
     set[POLL_BALANCE] = (struct pollfd){ .fd = uswitch_balance_fd(link->calls.us), .events = POLLIN };
+    set[POLL_DEVICE] = (struct pollfd){ .fd = uswitch_device_fd(link->calls.us), .events = POLLIN };
 }
 
 int link_serve(struct link *link)
@@ -296,6 +297,8 @@ int link_serve(struct link *link)
             flush(link);
         if (set[POLL_CONN].revents && link->conn_fd >= 0 && !link->unsent)
             serve_requests(link);
+        if (set[POLL_DEVICE].revents)
+            uswitch_device_work(link->calls.us);
         push_events(link);
         if (set[POLL_LISTEN].revents)
             accept_one(link);

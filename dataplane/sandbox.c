@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/vfio_abi.h"
 
 /* Calls that are allowed with any arguments. */
 static const struct {
@@ -34,6 +35,10 @@ static const struct {
     { SCMP_SYS(readv), "frames from tap devices" },
     { SCMP_SYS(write), "eventfds, the log" },
     { SCMP_SYS(writev), "frames to tap devices" },
+    { SCMP_SYS(pread64), "config space of adapters" },
+    { SCMP_SYS(pwrite64), "the same: command register" },
+    { SCMP_SYS(eventfd2), "interrupts of adapters" },
+    { SCMP_SYS(clock_nanosleep), "an adapter's reset takes a while" },
     { SCMP_SYS(epoll_wait), "workers asleep" },
     { SCMP_SYS(epoll_pwait), "workers asleep, as newer C libraries do it" },
     { SCMP_SYS(epoll_ctl), "kick eventfds come and go" },
@@ -86,6 +91,23 @@ static const struct {
     { SCMP_SYS(ioctl), 1, ~0ull, TUNSETOFFLOAD, "tap offloads" },
     { SCMP_SYS(ioctl), 1, ~0ull, TUNSETVNETHDRSZ, "tap header length" },
     { SCMP_SYS(ioctl), 1, ~0ull, TUNSETVNETLE, "tap headers on big-endian hosts" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_GET_API_VERSION, "is this a VFIO container" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_CHECK_EXTENSION, "what kind of IOMMU it has" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_IOMMU_GET_INFO, "addresses an adapter may use" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_IOMMU_MAP_DMA, "an adapter's own memory" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_IOMMU_UNMAP_DMA, "the same, and what a dead process left" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_DEVICE_GET_INFO, "is this a PCI device" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_DEVICE_GET_REGION_INFO, "an adapter's BARs" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_DEVICE_GET_IRQ_INFO, "an adapter's interrupts" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_DEVICE_SET_IRQS, "the same: which eventfd they end in" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_DEVICE_RESET, "an adapter from its beginning" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_DEVICE_ATTACH_IOMMUFD_PT, "an adapter without container" },
+    { SCMP_SYS(ioctl), 1, ~0ull, IOMMUFD_ABI_IOAS_ALLOC, "its address space" },
+    { SCMP_SYS(ioctl), 1, ~0ull, IOMMUFD_ABI_IOAS_IOVA_RANGES, "addresses it may use" },
+    { SCMP_SYS(ioctl), 1, ~0ull, IOMMUFD_ABI_IOAS_MAP, "its memory" },
+    { SCMP_SYS(ioctl), 1, ~0ull, IOMMUFD_ABI_IOAS_UNMAP, "the same" },
+    { SCMP_SYS(ioctl), 1, ~0ull, IOMMUFD_ABI_DESTROY, "what a dead process left" },
+    { SCMP_SYS(prlimit64), 2, ~0ull, 0, "how much memory may be locked; read only" },
 };
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))

@@ -12,10 +12,12 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #include "announce.h"
 #include "base/rcu.h"
 #include "flood.h"
+#include "nic/nic_port.h"
 #include "state_page.h"
 #include "tap/tap_port.h"
 #include "uswitch_priv.h"
@@ -65,6 +67,8 @@ static int make_driver(const struct uswitch *us, const struct us_port_add *add, 
         return vhost_port_create(add, state, shared, us->news_fd, out);
     case US_KIND_TAP:
         return tap_port_create(add, state, device_fds[0], shared, us->news_fd, out);
+    case US_KIND_NIC:
+        return nic_port_create(add, state, device_fds, 2, shared, us->news_fd, out);
     default:
         return -ENOTSUP;
     }
@@ -110,6 +114,8 @@ int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int stat
     /* A device is served from now on; a guest's queues when it starts them. */
     for (uint32_t i = 0; add->kind != US_KIND_VHOST && rc == 0 && i < p->n_queues; i++)
         rc = uswitch_place_queue(us, &p->rxq[i]);
+    if (add->kind == US_KIND_NIC && rc == 0)
+        rc = nic_port_watch(p, us->device_fd);
     if (rc < 0) {
         remove_port(us, p);
         return rc;
@@ -163,6 +169,9 @@ int uswitch_port_limits(struct uswitch *us, const struct us_port_limits *limits)
     rc = uswitch_check_limits(limits->flood_rate, limits->flood_burst, limits->max_frame);
     if (rc < 0 || limits->spare)
         return -EINVAL;
+    /* The adapter and its buffers were set up for so much. */
+    if (p->kind == US_KIND_NIC && limits->max_frame > nic_port_max_frame(p))
+        return -ERANGE;
     flood_set(&p->flood, limits->flood_rate, limits->flood_burst);
     limit_set(&p->limit, &(struct limit_values){ limits->max_kbps, limits->burst_kbit, limits->max_kpps,
                                                  limits->burst_kpkt });
@@ -210,15 +219,40 @@ static int adapter(const struct uswitch *us, uint32_t port_id, struct port **out
 int uswitch_nic_read(struct uswitch *us, uint32_t port_id)
 {
     struct port *p;
+    const int rc = adapter(us, port_id, &p);
 
-    return adapter(us, port_id, &p);
+    return rc < 0 ? rc : nic_port_read(p);
 }
 
+/* The queues come back only with the device: a fenced one has nothing for a worker. */
 int uswitch_nic_reset(struct uswitch *us, uint32_t port_id)
 {
     struct port *p;
+    int rc = adapter(us, port_id, &p);
 
-    return adapter(us, port_id, &p);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < p->n_queues; i++)
+        take_queue(&p->rxq[i]);
+    rc = nic_port_reset(p);
+    for (uint32_t i = 0; rc == 0 && i < p->n_queues; i++)
+        rc = uswitch_place_queue(us, &p->rxq[i]);
+    if (rc == 0)
+        us->told[p->id] = false;
+    return rc;
+}
+
+void uswitch_device_work(struct uswitch *us)
+{
+    struct epoll_event event[16];
+    const int n = epoll_wait(us->device_fd, event, 16, 0);
+
+    for (int i = 0; i < n; i++) {
+        struct port *const p = uswitch_port(us, event[i].data.u32);
+
+        if (p && p->kind == US_KIND_NIC)
+            nic_port_other(p);
+    }
 }
 
 /* ---- vhost ports ---- */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -90,6 +91,7 @@ int uswitch_create(const struct us_config *config, struct uswitch **out)
     us->n_workers = effective.n_workers;
     us->threaded = config->n_workers > 0;
     us->news_fd = -1;
+    us->device_fd = epoll_create1(EPOLL_CLOEXEC);
     us->balance.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     us->balance.interval_ms = effective.rebalance_ms;
     rc = us->page_fd = switch_page_make(effective.n_workers, &us->page);
@@ -97,7 +99,7 @@ int uswitch_create(const struct us_config *config, struct uswitch **out)
         goto fail;
     us->page->tsc_khz = clock_khz();
     us->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    rc = us->news_fd < 0 || us->balance.fd < 0 ? -errno : take_signals(us);
+    rc = us->news_fd < 0 || us->balance.fd < 0 || us->device_fd < 0 ? -errno : take_signals(us);
     if (rc == 0)
         rc = switch_core_init(&us->core, &effective, us->page);
     if (rc == 0)
@@ -133,6 +135,8 @@ void uswitch_destroy(struct uswitch *us)
         close(us->news_fd);
     if (us->balance.fd >= 0)
         close(us->balance.fd);
+    if (us->device_fd >= 0)
+        close(us->device_fd);
     if (us->page_fd >= 0)
         close(us->page_fd);
     free(us);
@@ -154,6 +158,11 @@ int uswitch_poll(struct uswitch *us)
     frames = worker_turn(us->worker[0]);
     rcu_worker_unregister();
     return (int)frames;
+}
+
+int uswitch_device_fd(const struct uswitch *us)
+{
+    return us->device_fd;
 }
 
 int uswitch_event_fd(const struct uswitch *us)

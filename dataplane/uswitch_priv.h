@@ -45,6 +45,7 @@ struct balance {
  * @page: switch page (owned mapping)
  * @page_fd: its memfd (owned)
  * @news_fd: eventfd that becomes readable when something broke (owned; written by any thread)
+ * @device_fd: epoll set of adapters' eventfds that are no queue's, data: port id (owned)
  * @n_workers: workers, at least 1
  * @threaded: they have threads; without, uswitch_poll() is the only worker's
  * @worker: the workers (owned)
@@ -60,6 +61,7 @@ struct uswitch {
     struct us_switch_page *page;
     int page_fd;
     int news_fd;
+    int device_fd;
     uint32_t n_workers;
     bool threaded;
     struct worker *worker[US_WORKERS_MAX];

@@ -407,10 +407,21 @@ int us_state_page_create(uint32_t port_id);
  */
 int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int state_fd, const int *device_fds,
                      uint32_t n_device_fds);
+/*
+ * Why a NIC is refused: -ENODEV no driver for it; -EDQUOT RLIMIT_MEMLOCK is less than us_nic_state.pool_bytes, which is
+ * in the state page then; -EPERM no IOMMU; -EINVAL wrong fds, or values beyond what its driver can do; -EIO it does not
+ * answer.
+ */
 /* Read link and hardware counters into the state page; -ENOTSUP: neither NIC nor XDP. */
 int uswitch_nic_read(struct uswitch *us, uint32_t port_id);
 /* Reset a fenced adapter and start it anew; queues, tags and addresses stay. */
 int uswitch_nic_reset(struct uswitch *us, uint32_t port_id);
+/*
+ * Interrupts of adapters that are no queue's, for callers that do not use the link's loop: when the fd is readable,
+ * call uswitch_device_work().
+ */
+int uswitch_device_fd(const struct uswitch *us);
+void uswitch_device_work(struct uswitch *us);
 int uswitch_port_del(struct uswitch *us, uint32_t port_id);
 int uswitch_port_tags(struct uswitch *us, const struct us_port_tags *tags);
 int uswitch_port_macs(struct uswitch *us, const struct us_port_macs *macs);

@@ -141,14 +141,16 @@ struct nic_id {
  * @rx_burst: worker.  As port_ops.rx_burst, for one queue; counts its own drops.
  * @rx_complete: worker.  The frames are delivered: buffers go back to the ring, one doorbell.
  * @tx_burst: worker, one at a time.  Frees what the device has sent, then queues frames, in order, one doorbell.
- *      Copies them into the pool and writes the egress tag f->out_vid meanwhile: nic_copy.h.  Sets why[i] to DROP_none for each frame that it took, else to the reason (DROP_ring_full: nothing else is tried for
- *      that frame).  Frames fit cfg.max_frame and port->offloads.
+ *      Copies them into the pool and writes the egress tag f->out_vid meanwhile: nic_copy.h.  Sets why[i] to DROP_none
+ *      for each frame that it took, else to the reason (DROP_ring_full: nothing else is tried for that frame).  Frames
+ *      fit cfg.max_frame and port->offloads; n is at most BURST_MAX.  nic_port.c counts.
  * @arm: worker.  Enable the queue's interrupt; true if work is already there.
  * @disarm: worker.  Disable it.
  * @other: control.  The "everything else" vector fired: acknowledge, note what happened (nic_fail() for a device
  *      error), enable it again.
- * @read: control, queues may be running.  Link and hardware counters.  Counters that clear on read are added up by the
- *      driver: values only grow until the next start of the process.
+ * @read: control, queues may be running.  Fills link_up, speed_mbps, full_duplex and counter[], which hold zeros and
+ *      US_NIC_COUNTER_NONE before; the rest is nic_port.c's.  Counters that clear on read are added up by the driver:
+ *      values only grow until close, over stop and start.
  */
 struct nic_driver {
     const char *name;
@@ -191,5 +193,11 @@ static inline bool nic_is_gone(uint32_t value)
 extern const struct nic_driver igb_driver;
 extern const struct nic_driver ixgbe_driver;
 extern const struct nic_driver virtio_pci_driver;
+
+/* All of them, ends with NULL (nic_drivers.c). */
+extern const struct nic_driver *const nic_drivers[];
+
+/* The one for a device, and its word for it; NULL if there is none. */
+const struct nic_driver *nic_find_driver(uint16_t vendor, uint16_t device, uint32_t *variant);
 
 #endif /* USWITCH_NIC_NIC_H */

@@ -1,0 +1,62 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * nic_port_priv.h - what the files of the port share: nic_port.c (frames),
+ * nic_port_life.c (beginning, end, reset), nic_port_link.c (link, counters).
+ */
+#ifndef USWITCH_NIC_PORT_PRIV_H
+#define USWITCH_NIC_PORT_PRIV_H
+
+#include "nic/nic_port.h"
+
+/**
+ * struct nic_port - an adapter as port
+ * @nic: device and generic part; first
+ * @dev: the way to the device (owned)
+ * @running: the driver's queues may be used (writer: control; a grace period follows when it becomes false)
+ * @link_up: the wire is there (writer: control)
+ * @opened: driver->open() succeeded, driver->close() is due (control)
+ * @started: driver->start() succeeded, driver->stop() is due (control)
+ * @epoll_fd: where the eventfds of nic_port_watch() are, -1: nowhere (borrowed, control)
+ * @others: calls of nic_port_other() since @others_at (control)
+ * @others_at: CLOCK_MONOTONIC s (control)
+ */
+struct nic_port {
+    struct nic nic;
+    struct nic_device *dev;
+    _Atomic bool running;
+    _Atomic bool link_up;
+    bool opened;
+    bool started;
+    int epoll_fd;
+    uint32_t others;
+    int64_t others_at;
+};
+
+static inline struct nic_port *nic_port_of(struct port *p)
+{
+    return (struct nic_port *)p;
+}
+
+/* nic_port.c: may the driver's queues be used now? */
+static inline bool nic_port_is_up(struct nic_port *np)
+{
+    return atomic_load_explicit(&np->running, memory_order_relaxed) && !port_is_broken(&np->nic.port);
+}
+
+unsigned nic_port_rx_burst(struct rxq *q, struct burst *b);
+void nic_port_rx_complete(struct rxq *q, struct burst *b);
+unsigned nic_port_tx_burst(struct port *p, struct frame *const *frames, unsigned n);
+bool nic_port_arm(struct rxq *q);
+void nic_port_disarm(struct rxq *q);
+
+/* nic_port_link.c: bring state->nic up to date; true if the link has changed. */
+bool nic_port_read_device(struct nic_port *np);
+
+/* The same, and a change is news. */
+void nic_port_refresh(struct nic_port *np);
+
+/* A storm has ended the watch; the device starts afresh. */
+void nic_port_rewatch(const struct nic_port *np);
+
+#endif /* USWITCH_NIC_PORT_PRIV_H */
