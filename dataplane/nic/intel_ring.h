@@ -165,16 +165,18 @@ static inline void intel_rx_refill(struct intel_rx *r, uint32_t i)
     intel_desc_store(&r->desc[i], r->buf_iova + (uint64_t)i * INTEL_BUF_STRIDE, 0);
 }
 
-/* What a status says of the checksums of its frame; counts wrong ones. */
+/* What a status says of the checksums of its frame; counts wrong ones. An error counts where it was looked for. */
 static inline struct vnet intel_rx_vnet(struct intel_rx *r, uint32_t status)
 {
     const struct intel_kind *const kind = r->kind;
+    const bool l4 = status & kind->rx_l4_checked;
 
-    if (__builtin_expect(status & (kind->rx_l4_wrong | kind->rx_ip_wrong), 0)) {
+    if (__builtin_expect((l4 && (status & kind->rx_l4_wrong)) ||
+                         ((status & INTEL_RX_IPCS) && (status & kind->rx_ip_wrong)), 0)) {
         __atomic_store_n(&r->csum_errors, r->csum_errors + 1, __ATOMIC_RELAXED);
         return (struct vnet){ 0 };
     }
-    return (struct vnet){ .flags = status & kind->rx_l4_checked ? VNET_DATA_VALID : 0 };
+    return (struct vnet){ .flags = l4 ? VNET_DATA_VALID : 0 };
 }
 
 #endif /* USWITCH_NIC_INTEL_RING_H */

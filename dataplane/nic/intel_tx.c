@@ -1,0 +1,166 @@
+/*
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * intel_tx.c - see intel_ring.h: frames into a transmit ring.  One worker at a
+ * time.
+ */
+#include <string.h>
+
+#include "nic/intel_offload.h"
+#include "nic/intel_ring.h"
+#include "nic/nic_copy.h"
+
+/* The shortest frame of Ethernet without FCS: shorter ones are padded here, with zeros and not with what lay there. */
+#define WIRE_MIN 60
+
+#define TX_COMMAND (INTEL_TX_DATA | INTEL_TX_DEXT | INTEL_TX_IFCS)
+
+_Static_assert((US_FRAME_MAX + VLAN_TAG_LEN + DMA_BUF_SIZE - 1) / DMA_BUF_SIZE == NIC_SEGS_MAX,
+               "a tag does not make a longest frame longer by a buffer");
+_Static_assert(INTEL_RING_MIN - 1 - (INTEL_RS_EVERY - 1) > NIC_SEGS_MAX + 1,
+               "what was never asked about does not keep the longest frame out for good");
+
+static inline uint8_t *buffer(const struct intel_tx *t, uint32_t i)
+{
+    return t->buf + (size_t)i * INTEL_BUF_STRIDE;
+}
+
+/* Descriptors come back in order, so the first report that has not come ends it. */
+static inline void reclaim(struct intel_tx *t)
+{
+    while (t->rs_first != t->rs_next) {
+        const uint32_t i = t->rs_first % INTEL_RS_MAX;
+
+        if (!(intel_desc_load(&t->desc[t->rs[i].at]) & INTEL_TX_DD))
+            break;
+        t->free += t->rs[i].n;
+        t->rs_first++;
+    }
+}
+
+static inline void advance(struct intel_tx *t)
+{
+    t->pos = intel_ring_next(t->size, t->pos);
+    t->free--;
+    t->unreported++;
+}
+
+/* A data descriptor for the buffer at the ring's position. */
+static inline void put_data(struct intel_tx *t, uint32_t len, uint64_t word)
+{
+    const bool report = (word & INTEL_TX_EOP) && t->unreported + 1 >= INTEL_RS_EVERY;
+    const uint32_t at = t->pos;
+
+    if (__builtin_expect(report, 0))
+        word |= INTEL_TX_RS;
+    intel_desc_store(&t->desc[at], t->buf_iova + (uint64_t)at * INTEL_BUF_STRIDE, word | len);
+    advance(t);
+    if (__builtin_expect(report, 0)) {
+        const uint32_t i = t->rs_next++ % INTEL_RS_MAX;
+
+        t->rs[i].at = (uint16_t)at;
+        t->rs[i].n = (uint16_t)t->unreported;
+        t->unreported = 0;
+    }
+}
+
+static inline bool has_request(const struct frame *f)
+{
+    return (f->vnet.flags & VNET_NEEDS_CSUM) || f->vnet.gso_type != VNET_GSO_NONE;
+}
+
+/* Padding does not count in a checksum: zeros. Returns the length on the wire. */
+static inline uint32_t pad(uint8_t *frame, uint32_t len)
+{
+    if (__builtin_expect(len >= WIRE_MIN, 1))
+        return len;
+    memset(frame + len, 0, WIRE_MIN - len);
+    return WIRE_MIN;
+}
+
+static inline enum drop_reason put_short(struct intel_tx *t, const struct frame *f)
+{
+    uint8_t *const to = buffer(t, t->pos);
+    uint32_t len;
+
+    if (t->free == 0)
+        return DROP_ring_full;
+    nic_copy_flat(to, f);
+    len = pad(to, nic_wire_len(f));
+    put_data(t, len, TX_COMMAND | INTEL_TX_EOP | INTEL_TX_PAYLEN(len));
+    return DROP_none;
+}
+
+static void put_context(struct intel_tx *t, const struct intel_request *q)
+{
+    intel_desc_store(&t->desc[t->pos], q->context[0], q->context[1]);
+    t->context[0] = q->context[0];
+    t->context[1] = q->context[1];
+    advance(t);
+}
+
+static void put_chain(struct intel_tx *t, uint32_t len, const struct intel_request *q)
+{
+    uint64_t first = q->options | INTEL_TX_PAYLEN(len - q->hdr_len);
+
+    while (len) {
+        const uint32_t part = len < DMA_BUF_SIZE ? len : DMA_BUF_SIZE;
+
+        len -= part;
+        put_data(t, part, TX_COMMAND | q->command | (len ? 0 : INTEL_TX_EOP) | first);
+        first = 0;
+    }
+}
+
+/* Frames of several buffers, and those with a request. */
+static enum drop_reason put_frame(struct nic_queue *nq, const struct frame *f)
+{
+    struct intel_tx *const t = nq->tx;
+    const uint32_t wire_len = nic_wire_len(f), bufs = (wire_len + DMA_BUF_SIZE - 1) / DMA_BUF_SIZE;
+    struct intel_request q = { 0 };
+    uint8_t *buf[NIC_SEGS_MAX];
+    bool new_context;
+    uint32_t at;
+
+    if (f->len > US_FRAME_MAX)
+        return DROP_mtu;
+    if (has_request(f)) {
+        const enum drop_reason why = intel_offload_parse(f, nq->nic->cfg.max_frame, &q);
+
+        if (why != DROP_none)
+            return why;
+    }
+    new_context = q.options && (q.context[0] != t->context[0] || q.context[1] != t->context[1]);
+    if (t->free < bufs + new_context)
+        return DROP_ring_full;
+    if (new_context)
+        put_context(t, &q);
+    at = t->pos;
+    for (uint32_t i = 0; i < bufs; i++, at = intel_ring_next(t->size, at))
+        buf[i] = buffer(t, at);
+    (void)nic_copy_frame(f, buf, DMA_BUF_SIZE);
+    if (q.command)
+        intel_offload_edit(&q, buf[0]);
+    else if (q.software)
+        intel_offload_complete(&f->vnet, wire_len - f->len, wire_len, buf);
+    if (q.command)
+        __atomic_store_n(&t->tso, t->tso + 1, __ATOMIC_RELAXED);
+    put_chain(t, pad(buf[0], wire_len), &q);
+    return DROP_none;
+}
+
+void intel_tx_burst(struct nic_queue *q, struct frame *const *frames, unsigned n, uint8_t *why)
+{
+    struct intel_tx *const t = q->tx;
+    const uint32_t before = t->pos;
+
+    reclaim(t);
+    for (unsigned i = 0; i < n; i++) {
+        const struct frame *const f = frames[i];
+        const bool plain = !has_request(f) && nic_wire_len(f) <= DMA_BUF_SIZE;
+
+        why[i] = (uint8_t)(__builtin_expect(plain, 1) ? put_short(t, f) : put_frame(q, f));
+    }
+    if (t->pos != before)
+        bar_write32(&q->nic->bar[0], t->tail_reg, t->pos);
+}
