@@ -8,9 +8,8 @@
 #include <errno.h>
 #include <unistd.h>
 
-/* Capabilities lie behind the header, on multiples of four (6.7), so there are no more than that. */
+/* Capabilities lie behind the header, on multiples of four (6.7): each place is a bit of a word. */
 #define CAPS_BEGIN 0x40
-#define CAPS_MAX ((PCI_CONFIG_SIZE - CAPS_BEGIN) / 4)
 
 int pci_read_config(const struct pci_config *c, uint8_t config[PCI_CONFIG_SIZE])
 {
@@ -61,12 +60,12 @@ unsigned pci_find_cap(const uint8_t config[PCI_CONFIG_SIZE], uint8_t id, unsigne
 {
     unsigned at = config[PCI_CAP_POINTER] & ~3u;
     bool passed = after == 0;
+    uint64_t seen = 0;
 
     if (!(pci_get16(config, PCI_STATUS) & PCI_STATUS_CAPS))
         return 0;
-    for (unsigned n = 0; at >= CAPS_BEGIN && n < CAPS_MAX; n++) {
-        if (at == after && passed)
-            return 0;           /* round again */
+    while (at >= CAPS_BEGIN && !(seen & 1ull << at / 4)) {
+        seen |= 1ull << at / 4;
         if (passed && config[at] == id)
             return at;
         passed |= at == after;

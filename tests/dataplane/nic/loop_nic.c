@@ -13,7 +13,6 @@
 
 #include "nic/nic_copy.h"
 #include "nic/nic_counter.h"
-#include "nic/vfio.h"
 
 #define SLOT 16384
 #define VENDOR 0x1234
@@ -152,7 +151,7 @@ struct nic_device *loop_nic_open(void)
     return d;
 }
 
-int vfio_open(int iommu_fd, int device_fd, bool iommufd, struct nic_device **out)
+int loop_nic_vfio_open(int iommu_fd, int device_fd, bool iommufd, struct nic_device **out)
 {
     (void)iommu_fd;
     (void)device_fd;
@@ -320,8 +319,7 @@ const struct nic_driver loop_driver = {
     .disarm = disarm, .other = other, .read = driver_read,
 };
 
-/* In the place of nic_drivers.c. */
-const struct nic_driver *nic_find_driver(uint16_t vendor, uint16_t device, uint32_t *variant)
+const struct nic_driver *loop_nic_find(uint16_t vendor, uint16_t device, uint32_t *variant)
 {
     *variant = VARIANT;
     return vendor == VENDOR && device == DEVICE ? &loop_driver : NULL;

@@ -3,8 +3,8 @@
  *
  * loop_nic.h - an adapter whose wire is a loop: what is sent by a queue is
  * received by the same queue.  Device and driver for tests of what lies above
- * drivers; a program that uses it has loop_nic in the place of vfio_open(), so
- * a whole switch can be made with it.
+ * drivers.  A program that defines vfio_open() and nic_find_driver() by what is
+ * here can make a whole switch with it: the linker takes its own first.
  *
  * One device at a time.
  */
@@ -55,6 +55,10 @@ void loop_nic_reset(void);
 
 /* A device for nic_port_create_on(). */
 struct nic_device *loop_nic_open(void);
+
+/* As vfio_open(), whatever the fds, and nic_find_driver(). */
+int loop_nic_vfio_open(int iommu_fd, int device_fd, bool iommufd, struct nic_device **out);
+const struct nic_driver *loop_nic_find(uint16_t vendor, uint16_t device, uint32_t *variant);
 
 /* The eventfd becomes readable. */
 void loop_nic_signal(int fd);
