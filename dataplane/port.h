@@ -3,10 +3,10 @@
  *
  * port.h - what the switch core knows of a port, and what it asks of a driver.
  *
- * A driver (vhost/, tap/, later nic/) embeds struct port first in its own
+ * A driver (vhost/, tap/, nic/) embeds struct port first in its own
  * struct and fills a const struct port_ops, every member.  The core never
  * includes a driver's header; drivers include this header, frame.h, vnet.h,
- * drop.h and base/, nothing else of the core.
+ * drop.h, flow.h, limit.h and base/, nothing else of the core.
  *
  * Threads: "control" is the one thread that makes library calls; "worker" a
  * packet thread.  A queue's incoming side belongs to one worker; any worker

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -51,7 +52,10 @@ static const struct {
     { SCMP_SYS(recvmsg), "the link: requests" },
     { SCMP_SYS(sendmsg), "the link: replies, events" },
     { SCMP_SYS(accept4), "the link: the next uswitchd" },
-    { SCMP_SYS(getsockopt), "who connected (SO_PEERCRED)" },
+    { SCMP_SYS(getsockopt), "who connected (SO_PEERCRED); rings of AF_XDP sockets" },
+    { SCMP_SYS(bind), "AF_XDP sockets; there are no others that are not bound" },
+    { SCMP_SYS(sendto), "AF_XDP sockets: send what lies in the ring" },
+    { SCMP_SYS(recvfrom), "AF_XDP sockets: receive into what lies in the ring" },
     { SCMP_SYS(close), "file descriptors end" },
     { SCMP_SYS(fstat), "what is this file descriptor: checks of guest memory" },
     { SCMP_SYS(fstatfs), "page size of hugetlbfs memory" },
@@ -107,6 +111,7 @@ static const struct {
     { SCMP_SYS(ioctl), 1, ~0ull, IOMMUFD_ABI_IOAS_MAP, "its memory" },
     { SCMP_SYS(ioctl), 1, ~0ull, IOMMUFD_ABI_IOAS_UNMAP, "the same" },
     { SCMP_SYS(ioctl), 1, ~0ull, IOMMUFD_ABI_DESTROY, "what a dead process left" },
+    { SCMP_SYS(setsockopt), 1, ~0ull, SOL_XDP, "memory and rings of AF_XDP sockets" },
     { SCMP_SYS(prlimit64), 2, ~0ull, 0, "how much memory may be locked; read only" },
 };
 

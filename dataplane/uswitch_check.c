@@ -21,7 +21,7 @@ int uswitch_check_limits(uint32_t flood_rate, uint32_t flood_burst, uint32_t max
 /* What only an adapter has, and how many fds a port's kind takes. */
 static int check_device(const struct us_port_add *add, uint32_t n_fds)
 {
-    const uint32_t flags = add->kind == US_KIND_NIC ? US_NIC_IOMMUFD | US_NIC_ZERO_COPY : US_NIC_ZERO_COPY;
+    const uint32_t flags = add->kind == US_KIND_NIC ? US_NIC_IOMMUFD | US_NIC_ZERO_COPY | US_NIC_LRO : US_NIC_ZERO_COPY;
 
     if (add->kind == US_KIND_VHOST || add->kind == US_KIND_TAP) {
         if (add->n_queues || add->ring_size || add->irq_us || add->nic_flags)

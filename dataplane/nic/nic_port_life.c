@@ -58,6 +58,7 @@ static int configure(struct nic *n, const struct us_port_add *add)
         .max_frame = add->max_frame,
         .irq_us = add->irq_us,
         .promiscuous = true,
+        .lro = (add->nic_flags & US_NIC_LRO) != 0,
     };
     if (n->cfg.n_queues <= d->queues_max && n->cfg.ring_size >= d->ring_min && n->cfg.ring_size <= d->ring_max &&
         n->cfg.ring_size % d->ring_multiple == 0 && n->cfg.max_frame <= d->frame_max)

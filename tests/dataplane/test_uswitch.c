@@ -206,7 +206,7 @@ TEST(adapter_arguments)
     BAD_NIC(n_queues, US_QUEUES_MAX + 1, 2);
     BAD_NIC(ring_size, US_RING_SIZE_MAX + 1, 2);
     BAD_NIC(irq_us, 100001, 2);
-    BAD_NIC(nic_flags, 4, 2);
+    BAD_NIC(nic_flags, 8, 2);
     BAD_NIC(kind, US_KIND_XDP, 3);      /* two queues, three sockets */
     CHECK_EQ(uswitch_nic_read(us, 3), -ENOENT);
     CHECK_EQ(uswitch_nic_reset(us, US_PORTS_MAX), -ENOENT);

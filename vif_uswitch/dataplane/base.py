@@ -111,7 +111,7 @@ class NicSetup:
     n_queues: int = 0  # 1 .. 8
     ring_size: int = 0  # descriptors; 0: the driver's choice
     irq_us: int = 0  # at most one interrupt a queue in so many microseconds
-    flags: int = 0  # layout.NIC_IOMMUFD, layout.NIC_ZERO_COPY
+    flags: int = 0  # layout.NIC_IOMMUFD, NIC_ZERO_COPY, NIC_LRO
 
 
 NO_NIC = NicSetup()
