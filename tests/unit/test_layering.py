@@ -61,6 +61,8 @@ GOOD_PYTHON = {
     "vif_uswitch/daemon/main.py": "def main():\n    from vif_uswitch.dataplane import fake\n",
     "vif_uswitch/daemon/ports.py": "from ..dataplane.base import Dataplane\nfrom . import state\n",
     "vif_uswitch/daemon/state.py": "from vif_uswitch.api.types import PortSpec\n",
+    "vif_uswitch/uplink/__init__.py": "",
+    "vif_uswitch/uplink/main.py": "import pyudev\nfrom vif_uswitch import exceptions\n",
     "vif_uswitch/dataplane/__init__.py": "",
     "vif_uswitch/dataplane/base.py": "from vif_uswitch.exceptions import UswitchError\n",
     "vif_uswitch/dataplane/fake.py": "from vif_uswitch.dataplane import base\n",
@@ -94,6 +96,9 @@ BAD_PYTHON = [
     ("dataplane/fake.py", "from ._native import lib", "only dataplane/native.py"),
     ("dataplane/base.py", "from vif_uswitch.daemon import ports", "dataplane may import only"),
     ("daemon/ports.py", "from vif_uswitch import _dataplane_build", "for the build only"),
+    ("uplink/main.py", "from vif_uswitch.daemon import ports", "uplink may import only"),
+    ("uplink/main.py", "from vif_uswitch.dataplane import base", "uplink may import only"),
+    ("uplink/main.py", "from vif_uswitch.client import Client", "uplink may import only"),
     ("novel.py", "from vif_uswitch import exceptions", "in no room"),
 ]
 
