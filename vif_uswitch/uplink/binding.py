@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Literal
 
@@ -29,14 +30,15 @@ _CONFIG = """\
 vendor = {0.vendor:#06x}
 device = {0.device:#06x}
 """
-# %k is the number of the group, as in /dev/vfio/7.  The service finishes what a rule cannot do: a kernel driver that is
-# loaded already may have the adapter before this rule is read.
+# %k is the number of the group, as in /dev/vfio/7.  The service finishes what a rule cannot do:
+# a kernel driver that is loaded already may have the adapter before this rule is read.
 _RULE = """\
 # Written by "uswitch-uplink bind {0.address}"; "uswitch-uplink unbind {0.address}" removes it.
 ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{0.address}", ATTR{{vendor}}=="{0.vendor:#06x}", \
 ATTR{{device}}=="{0.device:#06x}", ATTR{{driver_override}}="vfio-pci", TAG+="systemd", \
 ENV{{SYSTEMD_WANTS}}+="{1}"
-SUBSYSTEM=="vfio", TEST=="/sys/kernel/iommu_groups/%k/devices/{0.address}", GROUP="{2}", MODE="{3:04o}"
+SUBSYSTEM=="vfio", TEST=="/sys/kernel/iommu_groups/%k/devices/{0.address}", \
+GROUP="{2}", MODE="{3:04o}"
 SUBSYSTEM=="vfio-dev", KERNELS=="{0.address}", GROUP="{2}", MODE="{3:04o}"
 """
 
@@ -116,10 +118,8 @@ def _load_modules(host: RootHost, undo: Undo) -> list[str]:
 
 def _try(host: RootHost, *command: str) -> None:
     """A program that helps where it can: no udevd in a container, a module that is not built."""
-    try:
+    with suppress(USwitchError):
         host.run(command)
-    except USwitchError:
-        pass
 
 
 def _take(host: RootHost, device: Device, gid: int, undo: Undo) -> list[str]:
@@ -148,12 +148,13 @@ def _take(host: RootHost, device: Device, gid: int, undo: Undo) -> list[str]:
 
 
 def _put(host: RootHost, path: str, text: str, undo: Undo) -> bool:
-    before = host.path(path).read_text("utf-8") if host.path(path).exists() else None
+    file = host.path(path)
+    before = file.read_text("utf-8") if file.is_file() and not file.is_symlink() else None
     if before == text:
         return False
-    undo.add(f"restore {path}", lambda: host.path(path).unlink(missing_ok=True)
-             if before is None else host.store(path, before))  # fmt: skip
     host.store(path, text)
+    undo.add(f"restore {path}",
+             file.unlink if before is None else lambda: host.store(path, before))  # fmt: skip
     return True
 
 
@@ -169,7 +170,7 @@ def _open_nodes(host: RootHost, device: Device, gid: int) -> list[str]:
         if not path.exists():
             continue
         found = path.stat()
-        # /dev/iommu is everybody's: who reaches a device counts.  Another group may have been given it on purpose.
+        # /dev/iommu opens no device; another group may have been given it on purpose.
         if (found.st_gid, found.st_mode & 0o777) != (gid, MODE) and (
                 node in own or found.st_gid in (0, gid)):  # fmt: skip
             os.chown(path, -1, gid)
@@ -187,7 +188,8 @@ def _nodes(host: RootHost, device: Device) -> list[str]:
 def _release(host: RootHost, device: Device, driver: str) -> None:
     """The adapter as it was before: no override; back with its driver, if it had one."""
     address = device.address
-    host.write(_sysfs(address, "driver_override"), "\n")
+    if host.text(_sysfs(address, "driver_override")) == VFIO:
+        host.write(_sysfs(address, "driver_override"), "\n")
     if host.device(address).driver == VFIO:
         host.write("/sys/bus/pci/drivers/vfio-pci/unbind", address)
     if driver and not host.device(address).driver:
@@ -233,7 +235,7 @@ def _give_back(host: RootHost, device: Device, ours: bool) -> str:
     if holders or host.is_open(nodes[0]):
         raise Busy("adapter", address, f"{', '.join(holders) or 'a process'} has it open, and the"
                    " kernel would wait for that without end",
-                   "Delete the uplink (uswitchctl uplink delete), or stop the process.")  # fmt: skip
+                   "Delete the uplink (uswitchctl uplink delete), or stop it.")  # fmt: skip
     with Undo() as undo:
         undo.add(f"override the driver of {address}",
                  lambda: host.write(_sysfs(address, "driver_override"), VFIO))  # fmt: skip
@@ -250,15 +252,17 @@ def restore(host: RootHost) -> tuple[list[str], list[USwitchError]]:
     errors: list[USwitchError] = []
     for address in configured(host):
         try:
-            device = host.device(normal_address(address))
+            try:
+                device = host.device(normal_address(address))
+            except NotFound as error:
+                said.append(f"{address}: {error.why}")
+                continue
             if _values(host.text(_config(address))) != _values(_CONFIG.format(device)):
                 raise Conflict(
                     "adapter", address, f"is another one than was given to the switch ({device.ids}"
                     " now)", f"See {_config(address)}; then unbind it, and bind what you mean.",
                 )  # fmt: skip
             said += bind(host, [address])[:-1]
-        except NotFound as error:
-            said.append(f"{address}: {error.why}")
         except USwitchError as error:
             errors.append(error)
     return said, errors

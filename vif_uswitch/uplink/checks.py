@@ -100,7 +100,7 @@ def _wrong_kind(device: Device) -> list[Refusal]:
 
 
 def _in_use_by_ip(host: Host, device: Device, network: Network) -> list[Refusal]:
-    """The way into this host must not be cut off; a bridge's or bond's address counts as its members'."""
+    """The way into this host stays; what a bridge or bond carries, its members carry."""
     found = []
     for name in device.interfaces:
         above = _uppers(host, name)

@@ -27,7 +27,7 @@ Run = Callable[[Sequence[str]], str]
 
 
 def run_program(command: Sequence[str]) -> str:
-    """Standard output of a program that ended well.  Names come from the system's directories only."""
+    """Standard output of a program that ended well; looked for in the system's directories only."""
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     try:
         done = subprocess.run(

@@ -8,7 +8,6 @@ database, through pyudev; where that is missing, the ids must do.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +17,6 @@ from vif_uswitch.uplink.checks import VFIO, Network, configured, read_network, r
 from vif_uswitch.uplink.devices import switch_driver
 from vif_uswitch.uplink.host import Device, Host
 
-Names = Callable[[], dict[str, tuple[str, str]]]
 Row = dict[str, Any]
 
 COLUMNS = (
@@ -49,8 +47,8 @@ def udev_names() -> dict[str, tuple[str, str]]:
     }  # fmt: skip
 
 
-def rows(host: Host, names: Names = udev_names) -> list[Row]:
-    network, named = read_network(host), names()
+def rows(host: Host) -> list[Row]:
+    network, named = read_network(host), udev_names()
     return [_row(host, device, network, named.get(device.address, ("", "")))
             for device in host.adapters()]  # fmt: skip
 

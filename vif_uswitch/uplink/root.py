@@ -41,7 +41,7 @@ class RootHost(Host):
             os.close(fd)
 
     def store(self, absolute: str, text: str) -> None:
-        """A file of /etc, whole or not at all.  A link that somebody put there is replaced, not followed."""
+        """A file of /etc, whole or not at all.  A link in its place is replaced, not followed."""
         path = self.path(absolute)
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.new")
@@ -66,7 +66,7 @@ class RootHost(Host):
             ) from None  # fmt: skip
 
     def is_open(self, node: str) -> bool:
-        """Whether somebody has a VFIO group, or one of its devices: the kernel lets one in at a time."""
+        """Whether somebody has a VFIO group, or a device of it: the kernel lets one in only."""
         try:
             os.close(os.open(self.path(node), os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:

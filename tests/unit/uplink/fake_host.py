@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host in a directory: PCI devices, groups, drivers, and a kernel that reacts to what is written."""
+"""A host in a directory: PCI devices, groups, drivers; a kernel that reacts to writes."""
 
 from __future__ import annotations
 

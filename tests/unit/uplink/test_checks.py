@@ -14,7 +14,7 @@ from vif_uswitch.uplink.checks import read_network, refusals
 
 SATA = 0x010601
 BRIDGE = 0x060400
-AF_XDP = "eave it to the kernel and use AF_XDP (uswitchctl uplink add --ifname)."
+AF_XDP = "Leave it to the kernel and use AF_XDP (uswitchctl uplink add --ifname)."
 
 
 def default_v4(host: FakeHost) -> None:
@@ -100,16 +100,16 @@ REFUSED = [
      "it is a virtual function (8086:10c9), and the switch has no driver for those. Take the whole"
      " adapter, or use AF_XDP on the interface."),
     (unknown,
-     "the switch has no driver for 8086:1572 (there are igb, ixgbe and virtio_pci). L" + AF_XDP),
+     "the switch has no driver for 8086:1572 (there are igb, ixgbe and virtio_pci). " + AF_XDP),
     (no_iommu,
      "no IOMMU stands between it and the host's memory. Enable it in the firmware (VT-d, AMD-Vi)"
-     " and on the kernel's command line (intel_iommu=on). Or: L" + AF_XDP),
+     " and on the kernel's command line (intel_iommu=on). Or: " + AF_XDP),
     (foreign_vfio,
      "it is on vfio-pci already, but not by uswitch-uplink: a virtual machine or another program"
      " may own it. Take it back with the tool that gave it away."),
     (disk_in_group,
      "IOMMU group 7 can only be given away whole, and others in it are in use: 0000:03:00.2"
-     " (8086:2922, ahci). Put it into a slot with a group of its own. Or: L" + AF_XDP),
+     " (8086:2922, ahci). Put it into a slot with a group of its own. Or: " + AF_XDP),
     (twin_in_group,
      f"IOMMU group 7 can only be given away whole, and others in it are in use: {SECOND}"
      f" (8086:10c9, igb). Take all of them together: uswitch-uplink bind {NIC} {SECOND}"),
