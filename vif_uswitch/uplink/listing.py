@@ -27,7 +27,7 @@ COLUMNS = (
     Column("interface", "Interface"),
     Column("link", "Link"),
     Column("iommu_group", "Group", right=True),
-    Column("switch_driver", "For"),
+    Column("switch_driver", "Switch"),
     Column("state", "State"),
 )
 

@@ -123,25 +123,9 @@ def test_no_device_file_is_a_failure(host: FakeHost, monkeypatch: pytest.MonkeyP
 def test_a_file_that_cannot_be_written(host: FakeHost) -> None:
     host.put("/etc/udev/rules.d")  # a file where a directory should be
     before = host.files()
-    with pytest.raises(USwitchError, match="a step failed: .*Everything is as before"):
+    with pytest.raises(USwitchError, match=r"a step failed: .*Everything is as before"):
         binding.bind(host, [NIC])
     assert host.files() == before and not host.writes
-
-
-def test_an_undo_that_fails_is_told(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.refuses = True
-    probe = host.write
-
-    def write(absolute: str, text: str) -> None:
-        if text == "\n":
-            raise OSError(5, "Input/output error", absolute)
-        probe(absolute, text)
-
-    monkeypatch.setattr(host, "write", write)
-    with pytest.raises(USwitchError) as caught:
-        binding.bind(host, [NIC])
-    assert f"NOT undone: give {NIC} back to igb ([Errno 5] Input/output error" in str(caught.value)
-    assert not host.path(CONFIG).exists()
 
 
 def test_both_or_none(host: FakeHost) -> None:
@@ -252,7 +236,7 @@ def test_unbind_that_fails_keeps_the_adapter_and_its_files(host: FakeHost) -> No
     binding.bind(host, [NIC])
     before = host.files()
     host.fail = "/vfio-pci/unbind"
-    with pytest.raises(USwitchError, match="a step failed: .*Everything is as before"):
+    with pytest.raises(USwitchError, match=r"a step failed: .*Everything is as before"):
         binding.unbind(host, [NIC])
     assert host.files() == before
 

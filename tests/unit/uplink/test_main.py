@@ -13,7 +13,8 @@ import pytest
 
 from tests.unit.uplink.fake_host import NIC, FakeHost
 from vif_uswitch.exceptions import USwitchError
-from vif_uswitch.uplink import devices, listing, main as main_module
+from vif_uswitch.uplink import devices, listing
+from vif_uswitch.uplink import main as main_module
 from vif_uswitch.uplink.host import run_program
 from vif_uswitch.uplink.main import main
 
@@ -43,12 +44,12 @@ def test_list(host: FakeHost, capsys: pytest.CaptureFixture[str]) -> None:
     host.put("/sys/class/net/eth2/operstate", "down\n")
     assert main(["list"], host) == 0
     assert capsys.readouterr().out == (
-        "ADDRESS       IDS        MODEL                  DRIVER  INTERFACE  LINK      GROUP  FOR"
+        "ADDRESS       IDS        MODEL                 DRIVER  INTERFACE  LINK      GROUP  SWITCH"
         "  STATE\n"
-        "0000:03:00.0  8086:10c9  82576 Gigabit\\x1b[2J  igb     eth1       up 1000M      7  igb"
+        "0000:03:00.0  8086:10c9  82576 Gigabit\\x1b[2J  igb     eth1       up 1000M      7  igb   "
         "  free\n"
-        "0000:04:00.0  8086:1572  -                      i40e    eth2       down          -  -"
-        "    refused\n"
+        "0000:04:00.0  8086:1572  -                     i40e    eth2       down          -  -     "
+        "  refused\n"
         "\n"
         "0000:04:00.0: the switch has no driver for 8086:1572 (there are igb, ixgbe and"
         " virtio_pci)\n"
