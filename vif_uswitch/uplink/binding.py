@@ -217,6 +217,8 @@ def _unbind(host: RootHost, address: str) -> list[str]:
     else:
         if device.driver == VFIO:
             said.append(_give_back(host, device, ours))
+        elif ours:  # the rule's override, if vfio-pci did not get it at boot
+            _release(host, device, "any")
     for path in (_rule(address), _config(address)):
         if host.path(path).exists():
             host.path(path).unlink()

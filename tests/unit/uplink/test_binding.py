@@ -248,6 +248,15 @@ def test_unbind_without_a_driver_in_the_kernel(host: FakeHost) -> None:
         f"{NIC}: vfio-pci -> no driver: the kernel has none for it (eth1)")
 
 
+def test_unbind_of_an_adapter_that_the_kernel_kept_at_boot(host: FakeHost) -> None:
+    before = host.files()
+    binding.bind(host, [NIC])
+    host.write("/sys/bus/pci/drivers/vfio-pci/unbind", NIC)
+    assert host.driver_of() == ""
+    assert binding.unbind(host, [NIC]) == [f"{NIC}: removed {RULE}", f"{NIC}: removed {CONFIG}"]
+    assert host.files() == before
+
+
 def test_restore(host: FakeHost) -> None:
     assert binding.restore(host) == ([], [])
     binding.bind(host, [NIC])
