@@ -16,13 +16,13 @@
 
 #include "announce.h"
 #include "base/rcu.h"
+#include "base/virtq_spec.h"
 #include "flood.h"
 #include "nic/nic_port.h"
 #include "state_page.h"
 #include "tap/tap_port.h"
 #include "uswitch_priv.h"
 #include "vhost/vhost_port.h"
-#include "vhost/virtq_spec.h"
 
 uint32_t uswitch_port_count(const struct uswitch *us)
 {

@@ -43,10 +43,10 @@
 #include <stdint.h>
 
 #include "base/spin.h"
+#include "base/virtq_spec.h"
 #include "port.h"
 #include "vhost/dirty_log.h"
 #include "vhost/guest_mem.h"
-#include "vhost/virtq_spec.h"
 
 /**
  * struct virtq_map - where a running ring lies (immutable, RCU)

@@ -19,9 +19,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/virtq_spec.h"
 #include "drop.h"
 #include "include/uswitch.h"
-#include "vhost/virtq_spec.h"
 
 #define FG_GPA 0x100000ULL
 #define FG_SIZE0 0xb010u

@@ -16,8 +16,8 @@
 
 #include <stdint.h>
 
+#include "base/virtq_spec.h"
 #include "include/uswitch.h"
-#include "vhost/virtq_spec.h"
 
 /**
  * struct bench_ring - the driver's view of one ring

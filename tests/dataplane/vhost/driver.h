@@ -13,9 +13,9 @@
 
 #include <stdbool.h>
 
+#include "base/virtq_spec.h"
 #include "port.h"
 #include "vhost/vhost_port.h"
-#include "vhost/virtq_spec.h"
 
 #define DRV_GPA 0x100000ULL             /* guest-physical start */
 #define DRV_SIZE0 (16u << 20)           /* first region: rings, buffers */

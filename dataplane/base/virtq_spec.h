@@ -1,10 +1,11 @@
 /*
  * SPDX-License-Identifier: Apache-2.0
  *
- * virtq_spec.h - virtqueues as they lie in guest memory (virtio 1.2: split
- * 2.7, packed 2.8) and the feature bits a vhost port looks at, under their
- * names in the specification.  All fields are little-endian: VERSION_1 demands it, and of
- * the legacy guests ("guest endian") only little-endian ones are served.
+ * virtq_spec.h - virtqueues as they lie in memory (virtio 1.2: split 2.7,
+ * packed 2.8) and the feature bits that both ends look at, under their names
+ * in the specification: vhost/ is the device's end, nic/ the driver's.  All
+ * fields are little-endian: VERSION_1 demands it, and of the legacy guests
+ * ("guest endian") only little-endian ones are served.
  */
 #ifndef USWITCH_VIRTQ_SPEC_H
 #define USWITCH_VIRTQ_SPEC_H
@@ -14,8 +15,8 @@
 #include "base/le.h"
 
 /* Feature bits (numbers, not masks): 5.1.3 and 6. */
-#define VIRTIO_NET_F_CSUM 0         /* we take frames with a partial checksum */
-#define VIRTIO_NET_F_GUEST_CSUM 1   /* the guest takes them */
+#define VIRTIO_NET_F_CSUM 0         /* the device takes frames with a partial checksum */
+#define VIRTIO_NET_F_GUEST_CSUM 1   /* the driver takes them */
 #define VIRTIO_NET_F_GUEST_TSO4 7
 #define VIRTIO_NET_F_GUEST_TSO6 8
 #define VIRTIO_NET_F_GUEST_ECN 9
@@ -28,7 +29,7 @@
 #define VIRTIO_F_VERSION_1 32
 #define VIRTIO_F_ACCESS_PLATFORM 33
 #define VIRTIO_F_RING_PACKED 34
-#define VIRTIO_F_IN_ORDER 35        /* every ring is served in order anyway; this saves used elements */
+#define VIRTIO_F_IN_ORDER 35        /* buffers come back in order; saves used elements */
 #define VIRTIO_NET_F_GUEST_USO4 54
 #define VIRTIO_NET_F_GUEST_USO6 55
 #define VIRTIO_NET_F_HOST_USO 56    /* both versions of IP */
