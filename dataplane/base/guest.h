@@ -80,6 +80,11 @@ static inline void guest_store32(le32 *p, uint32_t v)
     __atomic_store_n(&p->raw, cpu_to_le32(v).raw, __ATOMIC_RELAXED);
 }
 
+static inline void guest_store64(le64 *p, uint64_t v)
+{
+    __atomic_store_n(&p->raw, cpu_to_le64(v).raw, __ATOMIC_RELAXED);
+}
+
 /* Everything stored before is visible to a driver that sees the new *p. */
 static inline void guest_store16_release(le16 *p, uint16_t v)
 {
