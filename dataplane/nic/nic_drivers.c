@@ -9,6 +9,7 @@
 
 const struct nic_driver *const nic_drivers[] = {
     &ixgbe_driver,
+    &virtio_pci_driver,
     NULL,
 };
 
