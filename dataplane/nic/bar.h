@@ -47,7 +47,7 @@ static inline uint32_t bar_read32(const struct bar *b, uint32_t offset)
 
 /*
  * All stores to memory before it are visible to the device first: on x86 stores stay in order and the mapping
- * is uncached, elsewhere the fence does it.
+ * is uncached, elsewhere the store's ordering does it.
  */
 static inline void bar_write32(const struct bar *b, uint32_t offset, uint32_t value)
 {
@@ -55,8 +55,7 @@ static inline void bar_write32(const struct bar *b, uint32_t offset, uint32_t va
         b->model->write(b->model->ctx, offset, value, 4);
         return;
     }
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    *(volatile uint32_t *)(b->base + offset) = htole32(value);
+    __atomic_store_n((volatile uint32_t *)(b->base + offset), htole32(value), __ATOMIC_RELEASE);
 }
 
 static inline uint16_t bar_read16(const struct bar *b, uint32_t offset)
@@ -72,8 +71,7 @@ static inline void bar_write16(const struct bar *b, uint32_t offset, uint16_t va
         b->model->write(b->model->ctx, offset, value, 2);
         return;
     }
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    *(volatile uint16_t *)(b->base + offset) = htole16(value);
+    __atomic_store_n((volatile uint16_t *)(b->base + offset), htole16(value), __ATOMIC_RELEASE);
 }
 
 static inline uint8_t bar_read8(const struct bar *b, uint32_t offset)
@@ -89,8 +87,7 @@ static inline void bar_write8(const struct bar *b, uint32_t offset, uint8_t valu
         b->model->write(b->model->ctx, offset, value, 1);
         return;
     }
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    b->base[offset] = value;
+    __atomic_store_n(b->base + offset, value, __ATOMIC_RELEASE);
 }
 
 #endif /* USWITCH_NIC_BAR_H */

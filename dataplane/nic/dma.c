@@ -58,9 +58,12 @@ void dma_pool_destroy(struct dma_pool *p)
 
 void *dma_alloc(struct dma_pool *p, size_t size, size_t align)
 {
-    const size_t at = round_up(p->used, align);
+    size_t at;
 
-    if (align == 0 || align > ALIGN_MAX || (align & (align - 1)) != 0 || at > p->size || size > p->size - at)
+    if (align == 0 || align > ALIGN_MAX || (align & (align - 1)) != 0)
+        return NULL;
+    at = round_up(p->used, align);
+    if (at > p->size || size > p->size - at)
         return NULL;
     p->used = at + size;
     /* Not new after dma_reset(). */
