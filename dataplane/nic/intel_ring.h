@@ -25,7 +25,7 @@
 #include "nic/intel_desc.h"
 #include "nic/nic.h"
 
-/* Legal sizes: RDLEN and TDLEN are multiples of 128 bytes (82576 8.10.7, 8.12.10; 82599 8.2.3.8.3, 8.2.3.9.7). */
+/* Legal sizes: RDLEN and TDLEN are multiples of 128 bytes (82576 8.10, 8.12; 82599 8.2.3.8.3, 8.2.3.9.7). */
 #define INTEL_RING_MIN 128
 #define INTEL_RING_MAX 4096
 #define INTEL_RING_MULTIPLE 8

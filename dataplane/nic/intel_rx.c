@@ -45,7 +45,7 @@ static inline void look_ahead(const struct intel_rx *r, struct ahead *a)
  *
  * Return: 1 .. NIC_SEGS_MAX; 0: its end is not among them.
  */
-static inline uint32_t chain_len(const uint64_t *word, uint32_t n)
+static uint32_t chain_len(const uint64_t *word, uint32_t n)
 {
     for (uint32_t i = 0; i < n && i < NIC_SEGS_MAX; i++) {
         if (word[i] & INTEL_RX_EOP)
@@ -58,7 +58,7 @@ static inline uint32_t chain_len(const uint64_t *word, uint32_t n)
  * The buffers of a frame as scatter entries of the burst, empty ones left out (an FCS that the device cuts off may
  * have a buffer of its own).  False: a length that no buffer has.
  */
-static inline bool gather(const struct intel_rx *r, struct burst *b, const uint64_t *word, uint32_t n, uint32_t *pieces)
+static bool gather(const struct intel_rx *r, struct burst *b, const uint64_t *word, uint32_t n, uint32_t *pieces)
 {
     struct iovec *iov = &b->iov[b->n_iov];
     uint32_t at = r->pos;
@@ -88,38 +88,116 @@ static enum drop_reason take(struct nic_queue *q, struct burst *b, uint32_t stat
     return nic_take_frame(&q->nic->port, b, pieces, &vnet);
 }
 
-unsigned intel_rx_burst(struct nic_queue *q, struct burst *b)
+/* Descriptors are consumed. */
+static inline void advance(struct intel_rx *r, uint32_t n)
+{
+    r->pos += n;
+    r->pos -= r->pos < r->size ? 0 : r->size;
+    r->taken += n;
+}
+
+/**
+ * take_run() - the fast path: good frames in one buffer each, up to the first that is something else
+ * @r: ring
+ * @b: burst, with room for @n frames
+ * @longest: longest frame that needs no second look, at most a buffer
+ * @word: words of the next descriptors, DD set
+ * @n: how many at most
+ * @bytes: of the burst so far
+ *
+ * What it counts with is in registers, since the barriers of the copies spoil what is not.  Return: frames taken.
+ */
+static inline uint32_t take_run(struct intel_rx *r, struct burst *b, uint32_t longest, const uint64_t *word, uint32_t n,
+                                uint64_t *bytes)
+{
+    const uint32_t bad = r->kind->rx_damaged | r->kind->rx_l4_wrong | r->kind->rx_ip_wrong;
+    const uint32_t checked = r->kind->rx_l4_checked;
+    uint8_t *const first = intel_rx_buf(r, 0), *const end = intel_rx_buf(r, r->size);
+    uint8_t *src = intel_rx_buf(r, r->pos), *snap = b->snap[b->n] + HDR_ROOM;
+    struct iovec *iov = &b->iov[b->n_iov];
+    struct frame *f = &b->frame[b->n];
+    uint64_t sum = *bytes;
+    uint32_t i;
+
+    for (i = 0; i < n && sum < BURST_BYTES; i++) {
+        const uint32_t status = intel_rx_status(word[i]), len = intel_rx_claimed_len(word[i]);
+        const uint32_t snapped = len < SNAP_SHORT ? len : SNAP_SHORT;
+
+        if (__builtin_expect((status & (bad | INTEL_RX_EOP)) != INTEL_RX_EOP || len < ETH_HDR_LEN || len > longest, 0))
+            break;
+        guest_copy64(snap, src);
+        *f = (struct frame){ .hdr = snap, .iov = iov, .hdr_len = snapped, .len = len, .n_iov = len > SNAP_SHORT };
+        f->vnet.flags = status & checked ? VNET_DATA_VALID : 0;
+        /* Filled in any case, kept if it is not empty. */
+        *iov = (struct iovec){ src + SNAP_SHORT, len - snapped };
+        iov += f->n_iov;
+        sum += len;
+        snap += sizeof(b->snap[0]);
+        f++;
+        src += INTEL_BUF_STRIDE;
+        if (src == end)
+            src = first;
+    }
+    b->n = (uint32_t)(f - b->frame);
+    b->n_iov = (uint32_t)(iov - b->iov);
+    *bytes = sum;
+    advance(r, i);
+    return i;
+}
+
+/*
+ * The general path: one frame of any number of buffers, or one that is dropped.  Returns its descriptors; 0: the burst
+ * ends here, since the rest of the frame is still to come, or since it is nonsense.
+ */
+static uint32_t take_chain(struct nic_queue *q, struct burst *b, const uint64_t *word, uint32_t n, uint64_t *bytes)
 {
     struct intel_rx *const r = q->rx;
-    const uint32_t most = BURST_MAX - b->held_back;
+    const uint32_t len = chain_len(word, n);
+    enum drop_reason why;
+    uint32_t pieces;
+
+    if (len == 0) {
+        if (n >= NIC_SEGS_MAX)  /* longer than any frame */
+            nic_fail(q->nic, q->index, BREAK_nic_descriptor, word[0]);
+        return 0;
+    }
+    if (!gather(r, b, word, len, &pieces)) {
+        nic_fail(q->nic, q->index, BREAK_nic_descriptor, word[0]);
+        return 0;
+    }
+    why = take(q, b, intel_rx_status(word[len - 1]), pieces);
+    if (why == DROP_none)
+        *bytes += b->frame[b->n - 1].len;
+    else
+        count_drop_in(&q->nic->port, q->index, why);
+    advance(r, len);
+    return len;
+}
+
+unsigned intel_rx_burst(struct nic_queue *q, struct burst *b)
+{
+    const uint32_t max_frame = atomic_load_explicit(&q->nic->port.max_frame, memory_order_relaxed);
+    const uint32_t longest = max_frame < DMA_BUF_SIZE ? max_frame : DMA_BUF_SIZE;
+    uint32_t i = 0, left = BURST_MAX - b->held_back;
     uint64_t bytes = 0;
     struct ahead a;
-    uint32_t n;
 
     b->n = 0;
     b->n_iov = 0;
-    look_ahead(r, &a);
-    for (uint32_t i = 0, taken = 0; i < a.n && taken < most && bytes < BURST_BYTES; i += n, taken++) {
-        enum drop_reason why;
-        uint32_t pieces;
+    look_ahead(q->rx, &a);
+    while (i < a.n && left && bytes < BURST_BYTES) {
+        const uint32_t run = take_run(q->rx, b, longest, &a.word[i], a.n - i < left ? a.n - i : left, &bytes);
+        uint32_t n;
 
-        n = chain_len(&a.word[i], a.n - i);
-        if (__builtin_expect(n == 0, 0)) {
-            if (a.n - i >= NIC_SEGS_MAX)    /* longer than any frame */
-                nic_fail(q->nic, q->index, BREAK_nic_descriptor, a.word[i]);
-            break;                          /* or its end is still to come */
-        }
-        if (__builtin_expect(!gather(r, b, &a.word[i], n, &pieces), 0)) {
-            nic_fail(q->nic, q->index, BREAK_nic_descriptor, a.word[i]);
+        i += run;
+        left -= run;
+        if (i == a.n || left == 0 || bytes >= BURST_BYTES)
             break;
-        }
-        why = take(q, b, intel_rx_status(a.word[i + n - 1]), pieces);
-        if (why == DROP_none)
-            bytes += b->frame[b->n - 1].len;
-        else
-            count_drop_in(&q->nic->port, q->index, why);
-        r->pos = r->pos + n < r->size ? r->pos + n : r->pos + n - r->size;
-        r->taken += n;
+        n = take_chain(q, b, &a.word[i], a.n - i, &bytes);
+        if (n == 0)
+            break;
+        i += n;
+        left--;
     }
     return b->n;
 }

@@ -78,15 +78,15 @@ static inline uint32_t pad(uint8_t *frame, uint32_t len)
     return WIRE_MIN;
 }
 
-static inline enum drop_reason put_short(struct intel_tx *t, const struct frame *f)
+/* The fast path: one buffer, no request. */
+static inline enum drop_reason put_short(struct intel_tx *t, const struct frame *f, uint32_t len)
 {
     uint8_t *const to = buffer(t, t->pos);
-    uint32_t len;
 
     if (t->free == 0)
         return DROP_ring_full;
     nic_copy_flat(to, f);
-    len = pad(to, nic_wire_len(f));
+    len = pad(to, len);
     put_data(t, len, TX_COMMAND | INTEL_TX_EOP | INTEL_TX_PAYLEN(len));
     return DROP_none;
 }
@@ -112,6 +112,23 @@ static void put_chain(struct intel_tx *t, uint32_t len, const struct intel_reque
     }
 }
 
+/* A frame into @n buffers from the ring's position on; @buf: where they are. */
+static void copy(const struct intel_tx *t, const struct frame *f, uint8_t *buf[NIC_SEGS_MAX], uint32_t n)
+{
+    uint32_t at = t->pos;
+
+    buf[0] = buffer(t, at);
+    if (n == 1) {
+        nic_copy_flat(buf[0], f);
+        return;
+    }
+    for (uint32_t i = 1; i < NIC_SEGS_MAX; i++) {
+        at = intel_ring_next(t->size, at);
+        buf[i] = buffer(t, at);
+    }
+    (void)nic_copy_frame(f, buf, DMA_BUF_SIZE);
+}
+
 /* Frames of several buffers, and those with a request. */
 static enum drop_reason put_frame(struct nic_queue *nq, const struct frame *f)
 {
@@ -120,7 +137,6 @@ static enum drop_reason put_frame(struct nic_queue *nq, const struct frame *f)
     struct intel_request q = { 0 };
     uint8_t *buf[NIC_SEGS_MAX];
     bool new_context;
-    uint32_t at;
 
     if (f->len > US_FRAME_MAX)
         return DROP_mtu;
@@ -135,17 +151,15 @@ static enum drop_reason put_frame(struct nic_queue *nq, const struct frame *f)
         return DROP_ring_full;
     if (new_context)
         put_context(t, &q);
-    at = t->pos;
-    for (uint32_t i = 0; i < bufs; i++, at = intel_ring_next(t->size, at))
-        buf[i] = buffer(t, at);
-    (void)nic_copy_frame(f, buf, DMA_BUF_SIZE);
+    copy(t, f, buf, bufs);
     if (q.command)
         intel_offload_edit(&q, buf[0]);
     else if (q.software)
         intel_offload_complete(&f->vnet, wire_len - f->len, wire_len, buf);
     if (q.command)
         __atomic_store_n(&t->tso, t->tso + 1, __ATOMIC_RELAXED);
-    put_chain(t, pad(buf[0], wire_len), &q);
+    /* Padding would be payload to be segmented: the device pads segments by itself. */
+    put_chain(t, q.command ? wire_len : pad(buf[0], wire_len), &q);
     return DROP_none;
 }
 
@@ -157,9 +171,10 @@ void intel_tx_burst(struct nic_queue *q, struct frame *const *frames, unsigned n
     reclaim(t);
     for (unsigned i = 0; i < n; i++) {
         const struct frame *const f = frames[i];
-        const bool plain = !has_request(f) && nic_wire_len(f) <= DMA_BUF_SIZE;
+        const uint32_t len = nic_wire_len(f);
+        const bool plain = !has_request(f) && len <= DMA_BUF_SIZE;
 
-        why[i] = (uint8_t)(__builtin_expect(plain, 1) ? put_short(t, f) : put_frame(q, f));
+        why[i] = (uint8_t)(__builtin_expect(plain, 1) ? put_short(t, f, len) : put_frame(q, f));
     }
     if (t->pos != before)
         bar_write32(&q->nic->bar[0], t->tail_reg, t->pos);
