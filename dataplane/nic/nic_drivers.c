@@ -8,6 +8,7 @@
 #include "nic/nic.h"
 
 const struct nic_driver *const nic_drivers[] = {
+    &igb_driver,
     &ixgbe_driver,
     &virtio_pci_driver,
     NULL,
