@@ -90,6 +90,19 @@ class Client:
     def port_list(self, segment: str | None = None) -> list[Json]:
         return list(self._pages("port.list", "ports", segment=segment))
 
+    def uplink_ensure(self, uplink: Json, *, create_segments: bool = False) -> Json:
+        return self.call("uplink.ensure", uplink=uplink, create_segments=create_segments)
+
+    def uplink_delete(self, name: str) -> bool:
+        """Whether it existed."""
+        return bool(self.call("uplink.delete", name=name)["existed"])
+
+    def uplink_show(self, name: str) -> Json:
+        return self.call("uplink.show", name=name)
+
+    def uplink_list(self) -> list[Json]:
+        return list(self._pages("uplink.list", "uplinks"))
+
     def segment_add(self, name: str, description: str = "") -> Json:
         return self.call("segment.add", name=name, description=description)
 

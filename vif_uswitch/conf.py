@@ -226,10 +226,47 @@ PORT_DEFAULTS_OPTS: list[cfg.Opt] = [
     ),
 ]
 
+UPLINK_OPTS: list[cfg.Opt] = [
+    cfg.IntOpt(
+        "queues",
+        default=0,
+        min=0,
+        max=8,
+        help="Queue pairs of an uplink that does not say; received flows are spread over them, and"
+        " each is served by one worker. 0: as many as there are workers, at most 8. Raise it only"
+        " as far as the adapter has queues.",
+    ),
+    cfg.IntOpt(
+        "ring_size",
+        default=0,
+        min=0,
+        max=32768,
+        help="Descriptors in each ring of an uplink that does not say. 0: what the adapter's driver"
+        " prefers.",
+    ),
+    cfg.IntOpt(
+        "irq_us",
+        default=20,
+        min=0,
+        max=10_000,
+        help="Microseconds between two interrupts of an adapter's queue, at least, for uplinks that"
+        " do not say. While a worker polls there are none. 0: as often as there is work.",
+    ),
+    cfg.IntOpt(
+        "fdb_quota",
+        default=16384,
+        min=0,
+        max=5 * 1048576,
+        help="Addresses learned from an uplink that does not say, at most. Every station of the"
+        " physical network that talks to a guest takes one.",
+    ),
+]
+
 GROUPS: dict[str, list[cfg.Opt]] = {
     "DEFAULT": [*DEFAULT_OPTS, *CLI_OPTS],
     "dataplane": DATAPLANE_OPTS,
     "port_defaults": PORT_DEFAULTS_OPTS,
+    "uplink": UPLINK_OPTS,
 }
 
 

@@ -44,6 +44,46 @@ Ifname = Annotated[
         description="Name of the kernel's TAP device: 1 to 15 letters, digits, '.', '_' and '-'.",
     ),
 ]
+PciAddress = Annotated[
+    str,
+    Meta(
+        pattern=r"^(([0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-1][0-9A-Fa-f]\.[0-7])?$(?!\n)",
+        description="PCI address of a network adapter, as lspci -D shows it: domain, bus, device,"
+        " function, for example 0000:05:00.0; the domain may be left out if it is 0000.",
+    ),
+]
+Physnet = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,63})?$(?!\n)",
+        description="Name of the physical network behind an uplink, as Neutron knows it:"
+        f" {_NAME_RULE}; \"\": none.",
+    ),
+]
+UplinkIfname = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,14})?$(?!\n)",
+        description="Name of a network device that the kernel keeps: 1 to 15 letters, digits, '.',"
+        " '_' and '-'.",
+    ),
+]
+RingSize = Annotated[
+    int,
+    Meta(
+        ge=0, le=32768,
+        description="Descriptors in each ring of the adapter, 0: what its driver prefers. More"
+        " survive a longer pause of a worker, and cost memory and cache.",
+    ),
+]  # fmt: skip
+IrqUs = Annotated[
+    int,
+    Meta(
+        ge=0, le=10_000,
+        description="Microseconds between two interrupts of a queue, at least; 0: as often as"
+        " there is work. Only for adapters driven by --pci.",
+    ),
+]  # fmt: skip
 Vid = Annotated[int, Meta(ge=1, le=4094, description="VLAN id: 1 to 4094.")]
 Mac = Annotated[
     str,
@@ -182,6 +222,27 @@ class PortSpec(PortChanges, frozen=True, kw_only=True):
     ifname: Ifname = ""
 
 
+class UplinkSpec(PortChanges, frozen=True, kw_only=True):
+    """An uplink as somebody wants it: a port whose peer is a network adapter.
+
+    Either ``pci`` (driven by the switch itself, through VFIO) or ``ifname``
+    (kept by the kernel, reached by AF_XDP).  Neither, nor the name, ever changes.
+    """
+
+    name: PortName
+    pci: PciAddress = ""
+    ifname: UplinkIfname = ""
+    physnet: Physnet | UnsetType = UNSET
+    ring_size: RingSize | UnsetType | None = UNSET
+    irq_us: IrqUs | UnsetType | None = UNSET
+    zero_copy: bool | UnsetType = UNSET
+
+
+class UplinkEnsure(Params, frozen=True):
+    uplink: UplinkSpec
+    create_segments: bool = False
+
+
 class PortAdd(Params, frozen=True):
     port: PortSpec
     create_segments: bool = False
@@ -240,6 +301,8 @@ class Port(Result, frozen=True):
     path: str
     mode: str
     ifname: str
+    pci: str  # of an uplink that is driven through VFIO, else ""
+    physnet: str  # of an uplink, "" if it has no name
     segment: str | None
     trunk: tuple[TrunkRow, ...]
     macs: tuple[str, ...]
@@ -315,6 +378,51 @@ class PortDetail(Result, frozen=True):
     incoming: Counters
     outgoing: Counters
     drops: tuple[Drop, ...]
+
+
+class Adapter(Result, frozen=True):
+    """A network adapter as it is.  Counters are those that the hardware has, by ethtool's names."""
+
+    driver: str
+    device_id: str  # PCI vendor and device, "8086:10c9"; "" if it is not driven through VFIO
+    mac: str
+    link_up: bool
+    speed_mbps: int  # 0: unknown
+    full_duplex: bool
+    queues: int  # in use
+    resets: int  # starts after the first
+    link_changes: int
+    pool_bytes: int  # memory that the adapter can reach
+    counters: dict[str, int]
+
+
+class Uplink(Result, frozen=True):
+    """A port whose peer is a network adapter.  ``adapter``: null while there is none."""
+
+    port: Port
+    ring_size: int  # 0: the driver's choice
+    irq_us: int
+    zero_copy: bool
+    at_ns: int  # monotonic clock at reading: rates are differences over differences
+    adapter: Adapter | None
+    incoming: Counters
+    outgoing: Counters
+
+
+class UplinkPage(Result, frozen=True):
+    uplinks: tuple[Uplink, ...]
+    next: str
+
+
+class UplinkDetail(Result, frozen=True):
+    uplink: Uplink
+    drops: tuple[Drop, ...]
+
+
+class UplinkChanged(Result, frozen=True):
+    uplink: Uplink
+    created: bool
+    changed: bool
 
 
 class Deleted(Result, frozen=True):
@@ -474,6 +582,14 @@ _VERBS: dict[str, tuple[type[Params], type[Result], str]] = {
     "port.delete": (PortRef, Deleted, "Delete a port; succeeds for an unknown one."),
     "port.list": (PortListing, PortPage, "Ports by name."),
     "port.show": (PortRef, PortDetail, "One port with its session, rings and counters."),
+    "uplink.ensure": (
+        UplinkEnsure, UplinkChanged, "Add an uplink, or change the existing one to match.",
+    ),
+    "uplink.list": (Paging, UplinkPage, "Uplinks by name, with link and hardware counters."),
+    "uplink.show": (PortRef, UplinkDetail, "One uplink with its adapter, counters and drops."),
+    "uplink.delete": (
+        PortRef, Deleted, "Delete an uplink; succeeds for an unknown one, refuses other ports.",
+    ),
     "segment.add": (SegmentAdd, Segment, "Add a segment; a name that exists is refused."),
     "segment.delete": (SegmentRef, Deleted, "Delete a segment that no port is in."),
     "segment.list": (Paging, SegmentPage, "Segments by name."),
@@ -484,7 +600,7 @@ _VERBS: dict[str, tuple[type[Params], type[Result], str]] = {
     "stats": (Paging, StatsPage, "Counters of all ports."),
     "worker.list": (Nothing, WorkerList, "The dataplane's threads."),
     "worker.show": (WorkerRef, WorkerDetail, "One thread and the queues it serves."),
-}
+}  # fmt: skip
 
 CATALOGUE = {wire.PREFIX + verb: entry for verb, entry in _VERBS.items()}
 """Method name: type of the parameters, type of the result, one sentence."""

@@ -29,6 +29,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("path", "Path", shown=False),
     Column("mode", "Mode", shown=False),
     Column("ifname", "Ifname", shown=False),
+    Column("pci", "PCI", shown=False),
+    Column("physnet", "Physnet", shown=False),
     Column("admin_up", "Admin up", shown=False),
     Column("flood_rate", "Flood rate", right=True, shown=False),
     Column("flood_burst", "Flood burst", right=True, shown=False),
@@ -57,13 +59,9 @@ def register(commands: Commands) -> None:
     )  # fmt: skip
     add.add_argument("--ifname", metavar="NAME", default="", help="kernel device of a tap port")
     _changeable(add)
-    _create_segment(add)
-    add.add_argument("--wait", action="store_true", help="wait until the link is up")
-    add.add_argument(
-        "--wait-timeout", type=_seconds, default=60.0, metavar="SECONDS",
-        help="how long --wait waits (default: 60)",
-    )  # fmt: skip
-    _result_format(add)
+    create_segment_option(add)
+    wait_options(add)
+    result_format(add)
 
     change = commands.add("port", "set", set_port, "change a port; what is not named stays")
     change.add_argument("name")
@@ -71,9 +69,9 @@ def register(commands: Commands) -> None:
     change.add_argument("--no-segment", action="store_true", help="take it out of its segment")
     change.add_argument("--no-trunk", action="store_true", help="remove the rows for tagged frames")
     change.add_argument("--no-mac", action="store_true", help="pin no address any more")
-    _create_segment(change)
+    create_segment_option(change)
     change.add_argument("--up", action="store_true", help="let it send and receive")
-    _result_format(change)
+    result_format(change)
 
     delete = commands.add("port", "delete", delete_ports, "delete ports")
     delete.add_argument("name", nargs="+")
@@ -94,14 +92,20 @@ def _changeable(parser: argparse.ArgumentParser) -> None:
         "--mac", metavar="MAC", action="append",
         help="pin this address to the port; repeat it for more (replaces all)",
     )  # fmt: skip
-    option("--mtu", type=int, metavar="BYTES", help="68 to 65521; the longest frame is 14 longer")
-    option("--flood-rate", type=int, metavar="N", help="copies a second by flooding, 0: no limit")
-    option("--flood-burst", type=int, metavar="N", help="copies at once by flooding")
-    option("--fdb-quota", type=int, metavar="N", help="addresses learned from it, at most")
     option(
         "--queues", type=int, metavar="N",
         help="queue pairs its guest may use, 1 to 8; counts from the next connection on",
     )  # fmt: skip
+    limit_options(parser)
+
+
+def limit_options(parser: argparse.ArgumentParser) -> None:
+    """What ports of every kind can be told."""
+    option = parser.add_argument
+    option("--mtu", type=int, metavar="BYTES", help="68 to 65521; the longest frame is 14 longer")
+    option("--flood-rate", type=int, metavar="N", help="copies a second by flooding, 0: no limit")
+    option("--flood-burst", type=int, metavar="N", help="copies at once by flooding")
+    option("--fdb-quota", type=int, metavar="N", help="addresses learned from it, at most")
     option("--max-kbps", type=int, metavar="N", help="kilobits a second it may send, 0: no limit")
     option("--max-burst-kbps", type=int, metavar="N", help="kilobits at once, 0: 80 %% of max-kbps")
     option("--max-kpps", type=int, metavar="N", help="1000 frames a second it may send, 0: any")
@@ -110,12 +114,20 @@ def _changeable(parser: argparse.ArgumentParser) -> None:
     option("--down", action="store_true", help="cut it off: it neither sends nor receives")
 
 
-def _create_segment(parser: argparse.ArgumentParser) -> None:
+def create_segment_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--create-segment", action="store_true", help="create new segments")
 
 
-def _result_format(parser: argparse.ArgumentParser) -> None:
+def result_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--format", choices=("table", "json"), default="table")
+
+
+def wait_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wait", action="store_true", help="wait until the link is up")
+    parser.add_argument(
+        "--wait-timeout", type=_seconds, default=60.0, metavar="SECONDS",
+        help="how long --wait waits (default: 60)",
+    )  # fmt: skip
 
 
 def _trunk_row(argument: str) -> dict[str, Any]:
@@ -137,28 +149,23 @@ def _seconds(argument: str) -> float:
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """The members of the API's PortChanges that the options name."""
-    changes = {
-        key: value
-        for key, value in {
-            "segment": args.segment,
-            "trunk": args.trunk,
-            "macs": args.mac,
-            "mtu": args.mtu,
-            "flood_rate": args.flood_rate,
-            "flood_burst": args.flood_burst,
-            "fdb_quota": args.fdb_quota,
-            "queues": args.queues,
-            "max_kbps": args.max_kbps,
-            "max_burst_kbps": args.max_burst_kbps,
-            "max_kpps": args.max_kpps,
-            "max_burst_kpps": args.max_burst_kpps,
-            "description": args.description,
-        }.items()
-        if value is not None
-    }
+    named = {"segment": args.segment, "trunk": args.trunk, "macs": args.mac}
+    changes = {key: value for key, value in named.items() if value is not None}
+    changes |= limits(args)
     if args.down:
         changes["admin_up"] = False
     return changes
+
+
+LIMITS = (
+    "queues", "mtu", "flood_rate", "flood_burst", "fdb_quota", "max_kbps", "max_burst_kbps",
+    "max_kpps", "max_burst_kpps", "description",
+)  # fmt: skip
+
+
+def limits(args: argparse.Namespace) -> dict[str, Any]:
+    """What ``limit_options()`` and ``--queues`` were given."""
+    return {key: getattr(args, key) for key in LIMITS if getattr(args, key) is not None}
 
 
 def add_port(client: Client, args: argparse.Namespace) -> int:
@@ -172,7 +179,7 @@ def add_port(client: Client, args: argparse.Namespace) -> int:
     }
     port = client.port_add(spec, create_segments=args.create_segment)["port"]
     if args.wait:
-        port = _wait(client, port, args.wait_timeout)
+        port = wait_for_link(client, port, args.wait_timeout, "Start the guest")
     if args.format == "json":
         print(json.dumps(port, indent=2))
     else:
@@ -180,7 +187,9 @@ def add_port(client: Client, args: argparse.Namespace) -> int:
     return 0
 
 
-def _wait(client: Client, port: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+def wait_for_link(
+    client: Client, port: dict[str, Any], timeout_s: float, todo: str
+) -> dict[str, Any]:
     """Until the link is up.  Tells once a second how things are."""
     name = port["name"]
     begun = time.monotonic()
@@ -191,7 +200,7 @@ def _wait(client: Client, port: dict[str, Any], timeout_s: float) -> dict[str, A
             raise TimedOut(
                 "port", name, f"is not up after {timeout_s:g} s: link {port['link']}"
                 + (f" ({port['reason']})" if port["reason"] else ""),
-                f"The port stays. Start the guest, or see: uswitchctl port show {name}",
+                f"The port stays. {todo}, or see: uswitchctl port show {name}",
             )  # fmt: skip
         if now - told >= 1:
             told = now

@@ -26,7 +26,7 @@ def _features(table: dict[int, str]) -> Callable[[str], str]:
     return lambda mask: f"{mask}\n{' '.join(names.bits(int(mask, 16), table))}".strip()
 
 
-def _counters(value: dict[str, int]) -> str:
+def counters(value: dict[str, int]) -> str:
     extra = ", ".join(
         f"{key} {value[key]}"
         for key in ("flooded", "gso", "csum_fixed", "gso_fixed", "bursts", "signals")
@@ -50,9 +50,9 @@ def _rings(rings: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _drops(drops: list[dict[str, Any]]) -> str:
+def drops(rows: list[dict[str, Any]]) -> str:
     return "\n".join(
-        f"{drop['frames']} {drop['reason']} ({drop['direction']}): {drop['text']}" for drop in drops
+        f"{row['frames']} {row['reason']} ({row['direction']}): {row['text']}" for row in rows
     )
 
 
@@ -68,10 +68,19 @@ SHOW_COLUMNS: tuple[Column, ...] = (
     Column("memory_regions", "Memory regions"),
     Column("memory_bytes", "Memory", text.size),
     Column("rings", "Rings", _rings),
-    Column("incoming", "Into the switch", _counters),
-    Column("outgoing", "Out of the switch", _counters),
-    Column("drops", "Drops", _drops),
+    Column("incoming", "Into the switch", counters),
+    Column("outgoing", "Out of the switch", counters),
+    Column("drops", "Drops", drops),
 )
+
+
+HIDDEN = {
+    "vhost-user": ("ifname", "pci", "physnet"),
+    "tap": ("path", "mode", "pci", "physnet"),
+    "xdp": ("path", "mode", "pci"),
+    "nic": ("path", "mode", "ifname"),
+}
+"""What a port of that type does not have."""
 
 
 def show_port(client: Client, args: argparse.Namespace) -> int:
@@ -89,7 +98,7 @@ def show_port(client: Client, args: argparse.Namespace) -> int:
             return 0
     columns = SHOW_COLUMNS
     if args.format == "table" and not args.column:
-        skip = ("ifname",) if row["type"] == "vhost-user" else ("path", "mode")
+        skip = HIDDEN[row["type"]]
         columns = tuple(column for column in SHOW_COLUMNS if column.key not in skip)
     print(output.render_one(row, columns, args))
     return 0

@@ -50,5 +50,5 @@ def macs(addresses: list[str]) -> str:
 
 
 def where(port: dict[str, Any]) -> str:
-    """What stands behind a port: its socket, or its kernel device."""
-    return str(port["ifname"] if port["type"] == "tap" else port["path"])
+    """What stands behind a port: its socket, its kernel device, or its adapter."""
+    return str(port["path"] or port["ifname"] or port["pci"])

@@ -12,13 +12,14 @@ import sys
 from collections.abc import Sequence
 
 from vif_uswitch.client import Client
-from vif_uswitch.cmd import port, port_show, show, stats, tables, worker
+from vif_uswitch.cmd import port, port_show, show, stats, tables, uplink, worker
 from vif_uswitch.cmd.output import plain
 from vif_uswitch.cmd.parsing import Commands
 from vif_uswitch.exceptions import USwitchError
 
 GROUPS = {
     "port": "ports: add, set, delete, list, show",
+    "uplink": "network adapters: add, list, show, delete",
     "segment": "broadcast domains: add, delete, list, show",
     "fdb": "addresses the switch knows: list, flush",
     "worker": "the dataplane's threads: list, show",
@@ -29,7 +30,7 @@ def build() -> Commands:
     commands = Commands()
     for name, text in GROUPS.items():
         commands.group(name, text)
-    for module in (show, port, port_show, tables, worker, stats):
+    for module in (show, port, port_show, uplink, tables, worker, stats):
         module.register(commands)
     return commands
 

@@ -7,6 +7,8 @@ Each port has a few slots, so that one vhost-user message changes one of them:
 slot                  blob                                   file descriptors
 ====================  =====================================  ==========================
 SLOT_PORT             the port's configuration               state page, tap device
+SLOT_DEVICE           how an adapter was opened              container, device, group;
+                                                             or iommufd, device
 SLOT_LISTENER         which socket file is ours              listening socket
 SLOT_SESSION          what was negotiated                    the peer's connection
 SLOT_MEMORY           the memory table                       one a region
@@ -35,6 +37,7 @@ SLOT_LISTENER = 1
 SLOT_SESSION = 2
 SLOT_MEMORY = 3
 SLOT_LOG = 4
+SLOT_DEVICE = 5
 SLOT_RING = 16
 
 VERSION = b"\x01"
@@ -69,6 +72,10 @@ class PortRecord(Record, frozen=True):
             raise BadBlob(f"a tag table of {len(self.rows)} bytes")
         tags = tuple(TagRow(*row) for row in _ROW.iter_unpack(self.rows))
         return replace(self.config, tags=tags)
+
+
+class DeviceRecord(Record, frozen=True):
+    iommufd: bool
 
 
 class ListenerRecord(Record, frozen=True):

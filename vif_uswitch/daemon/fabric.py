@@ -18,9 +18,9 @@ import errno
 import grp
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.fabric_port import (
@@ -34,13 +34,14 @@ from vif_uswitch.daemon.fabric_port import (
 from vif_uswitch.daemon.model import FdbEntry, Kind, PortConfig, PortLive
 from vif_uswitch.daemon.supervisor import Supervisor
 from vif_uswitch.daemon.tap_port import TapPort
+from vif_uswitch.daemon.uplink.port import Adapters, NicPort, UplinkPort, XdpPort
 from vif_uswitch.daemon.vhost.inotify import DirWatcher
 from vif_uswitch.daemon.vhost.port import VhostPort
 from vif_uswitch.dataplane.base import Dataplane, DataplaneGone, DataplaneRefused, Event
 from vif_uswitch.dataplane.layout import PORTS_MAX
 from vif_uswitch.dataplane.live import DataplaneLive, QueueLive
 from vif_uswitch.dataplane.process import Command, Launcher, ProcessLauncher, Running
-from vif_uswitch.dataplane.statepage import BadPage, SwitchPage
+from vif_uswitch.dataplane.statepage import BadPage, StatePage, SwitchPage
 from vif_uswitch.exceptions import InvalidInput, NotFound, Unavailable, USwitchError
 
 LOG = logging.getLogger(__name__)
@@ -63,11 +64,13 @@ class FabricSettings:
     socket_group: str = ""
     dataplane_log: str = ""  # file for the dataplane's stderr; empty: ours
     dataplane_factory: Callable[[Callable[[Event], None]], Launcher] | None = None  # for tests
+    adapters: Adapters = field(default_factory=Adapters)
 
 
 class Fabric:
     def __init__(self, settings: FabricSettings) -> None:
         self.on_event: Callable[[int, str], None] | None = None
+        self.on_lost_port: Callable[[int, str], None] | None = None
         self._settings = settings
         self._ports: dict[int, FabricPort] = {}
         self._adopted: list[int] = []
@@ -82,6 +85,7 @@ class Fabric:
             socket_gid=_gid(settings.socket_group),
             watcher=self._watcher,
             tell=self._tell,
+            lost=self._lost,
             settled=self._supervisor.settled,
         )
 
@@ -146,11 +150,7 @@ class Fabric:
     async def _add_port(self, config: PortConfig) -> None:
         if not 0 <= config.port_id < PORTS_MAX:
             raise InvalidInput("port id", config.port_id, f"not in 0..{PORTS_MAX - 1}")
-        port: FabricPort
-        if config.kind is Kind.VHOST:
-            port = VhostPort.make(config, self._around)
-        else:
-            port = TapPort.make(config, self._around)
+        port = await self._make_port(config)
         self._ports[config.port_id] = port
         if self._dataplane is None:
             return  # _on_up() will introduce it
@@ -162,6 +162,18 @@ class Fabric:
             del self._ports[config.port_id]
             await port.remove()
             raise
+
+    async def _make_port(self, config: PortConfig) -> FabricPort:
+        adapters = self._settings.adapters
+        if config.kind is Kind.VHOST:
+            return VhostPort.make(config, self._around)
+        if config.kind is Kind.TAP:
+            return TapPort.make(config, self._around)
+        if config.kind is Kind.XDP:
+            return XdpPort.make(config, self._around, adapters)
+        others = (port for port in self._ports.values() if isinstance(port, NicPort))
+        pinned = sum(port.pool_size for port in others)
+        return await NicPort.make(config, self._around, adapters, pinned)
 
     async def remove_port(self, port_id: int) -> None:
         port = self._ports.pop(port_id, None)
@@ -181,6 +193,11 @@ class Fabric:
     def port_queues(self, port_id: int) -> tuple[QueueLive, ...]:
         port = self._ports.get(port_id)
         return port.page.queues() if port is not None else ()
+
+    async def read_adapters(self, port_ids: Iterable[int]) -> None:
+        """Brings what ``port_live()`` says of adapters up to date, as far as that is quick."""
+        found = [self._ports.get(port_id) for port_id in port_ids]
+        await asyncio.gather(*(port.read() for port in found if isinstance(port, UplinkPort)))
 
     # ---- the switch as a whole ----
 
@@ -214,6 +231,10 @@ class Fabric:
         if self.on_event is not None:
             self.on_event(port_id, sentence)
 
+    def _lost(self, port_id: int, why: str) -> None:
+        if self.on_lost_port is not None:
+            self.on_lost_port(port_id, why)
+
     def _on_dataplane_event(self, event: Event) -> None:
         port = self._ports.get(event.port_id)
         if port is not None:
@@ -239,6 +260,8 @@ class Fabric:
         except DataplaneRefused as error:
             port.last_error = str(error)
             port.say(f"a new dataplane does not take it: {error}")
+            if port.config.kind.is_uplink:
+                self._lost(port.port_id, str(error))
         except DataplaneGone:
             return
 
@@ -297,12 +320,25 @@ class Fabric:
         if config.kind is Kind.TAP:
             page.close()
             raise escrow.BadBlob("its TAP device is missing")
+        if config.kind.is_uplink:
+            uplink = self._adopt_uplink(config, page, slots)
+            uplink.dataplane = dataplane
+            return uplink
         port = VhostPort(config, page, self._around)
         port.dataplane = dataplane
         reason = port.adopt(slots)
         if reason:
             port.say(f"its peer has to connect again: {reason}")
         return port
+
+    def _adopt_uplink(self, config: PortConfig, page: StatePage, slots: Slots) -> UplinkPort:
+        adapters = self._settings.adapters
+        device = slots.pop(escrow.SLOT_DEVICE, None)
+        close_entries(list(slots.values()))
+        if config.kind is Kind.NIC:
+            return NicPort.adopt(config, page, self._around, adapters, device)
+        close_entries([device] if device is not None else [])
+        return XdpPort(config, page, self._around, adapters)
 
     async def _reopen(self, port: FabricPort) -> None:
         """The sockets of an adopted port: kept, or made anew where they were lost."""

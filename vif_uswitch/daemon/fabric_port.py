@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A port as the fabric knows it: configuration, state page, and what a dataplane must be told.
 
-``FabricPort`` is what both kinds have in common; ``vhost/port.py`` and
-``tap_port.py`` add what stands behind the port.  A port outlives dataplanes:
+``FabricPort`` is what all kinds have in common; ``vhost/port.py``,
+``tap_port.py`` and ``uplink/port.py`` add what stands behind the port.  A port outlives dataplanes:
 while there is none (``dataplane is None``) changes are only recorded, and
 ``attach()`` tells a new one everything.  ``lock`` makes the three parties take
 turns: the control API, the peer's messages, and the coming of a new dataplane.
@@ -33,7 +33,12 @@ from vif_uswitch.dataplane.statepage import StatePage
 
 LOG = logging.getLogger(__name__)
 
-KINDS = {Kind.VHOST: layout.KIND_VHOST, Kind.TAP: layout.KIND_TAP}
+KINDS = {
+    Kind.VHOST: layout.KIND_VHOST,
+    Kind.TAP: layout.KIND_TAP,
+    Kind.NIC: layout.KIND_NIC,
+    Kind.XDP: layout.KIND_XDP,
+}
 SENTENCES_A_SECOND = 10  # of the log, a port
 
 
@@ -46,6 +51,7 @@ class Surroundings:
     socket_gid: int  # -1: leave it
     watcher: DirWatcher
     tell: Callable[[int, str], None]  # port id, sentence: for the log
+    lost: Callable[[int, str], None]  # port id, why: it cannot go on, and shall be made anew
     settled: Callable[[], Awaitable[None]]  # returns when no unreachable dataplane runs on
 
 
@@ -305,7 +311,15 @@ def adopted_config(
 
 def is_same_port(a: PortConfig, b: PortConfig) -> bool:
     """Whether a change from one to the other keeps the peer."""
-    return (a.kind, a.path, a.mode, a.ifname) == (b.kind, b.path, b.mode, b.ifname)
+    return _never_changes(a) == _never_changes(b)
+
+
+def _never_changes(config: PortConfig) -> tuple[object, ...]:
+    peer = (config.kind, config.path, config.mode, config.ifname, config.pci)
+    if not config.kind.is_uplink:
+        return peer
+    # An adapter's rings and buffers are laid out when it is started.
+    return (*peer, config.queues, config.ring_size, config.irq_us, config.zero_copy, config.mtu)
 
 
 Slots = dict[int, EscrowEntry]

@@ -45,6 +45,14 @@ def isolate() -> None:
             raise USwitchError("process", None, f"cannot become {name}: {why}")
 
 
+def raise_limits() -> None:
+    """Open files, and as much memory for adapters to reach as somebody allowed us; the dataplane
+    has the same limits."""
+    raise_file_limit()
+    _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
+
+
 def raise_file_limit() -> int:
     """As many open files as we may have, up to OPEN_FILES; returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

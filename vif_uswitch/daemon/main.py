@@ -29,9 +29,10 @@ from vif_uswitch.daemon.control.server import ControlServer
 from vif_uswitch.daemon.control.service import Service
 from vif_uswitch.daemon.fabric import Fabric, FabricSettings
 from vif_uswitch.daemon.notify import notify, watchdog_interval_s
-from vif_uswitch.daemon.ports import PortDefaults
+from vif_uswitch.daemon.ports import PortDefaults, UplinkDefaults
 from vif_uswitch.daemon.reconcile import Reconciler
 from vif_uswitch.daemon.state import StateStore
+from vif_uswitch.daemon.uplink.watch import DeviceWatcher
 from vif_uswitch.daemon.vhost import features as virtio
 from vif_uswitch.exceptions import InvalidInput, NotFound, Unavailable, USwitchError
 from vif_uswitch.version import version
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def run(conf: cfg.ConfigOpts) -> None:
     LOG.info("uswitchd %s starts, uid %d", version(), os.geteuid())
     isolation.isolate()
-    isolation.raise_file_limit()
+    isolation.raise_limits()
     control_gid = group_id(conf.control_group, "control_group")
     _take_directories(conf)
 
@@ -78,6 +79,8 @@ async def run(conf: cfg.ConfigOpts) -> None:
     fabric = Fabric(settings)
     reconciler = Reconciler(conf.vhost_socket_dir, port_defaults(conf), store, desired, fabric)
     fabric.on_event = reconciler.port_event
+    fabric.on_lost_port = reconciler.port_lost
+    watcher = DeviceWatcher(reconciler.device_news)
     try:
         await fabric.start()
     except OSError as error:
@@ -87,6 +90,7 @@ async def run(conf: cfg.ConfigOpts) -> None:
         ) from None  # fmt: skip
     keep_dataplane = True
     try:
+        watcher.start()
         await reconciler.replay()
         stopped = _on_signals()
         service = Service(reconciler, poll_us=conf.dataplane.poll_us)
@@ -102,6 +106,7 @@ async def run(conf: cfg.ConfigOpts) -> None:
         LOG.info("%s: stopping%s", reason.name, "; the dataplane goes on" if keep_dataplane else "")
         await server.stop()
     finally:
+        watcher.stop()
         await fabric.stop(keep_dataplane)
     LOG.info("stopped")
 
@@ -150,7 +155,7 @@ def fabric_settings(conf: cfg.ConfigOpts) -> FabricSettings:
 
 
 def port_defaults(conf: cfg.ConfigOpts) -> PortDefaults:
-    section = conf.port_defaults
+    section, uplink = conf.port_defaults, conf.uplink
     return PortDefaults(
         flood_rate=section.flood_rate,
         flood_burst=section.flood_burst,
@@ -162,6 +167,12 @@ def port_defaults(conf: cfg.ConfigOpts) -> PortDefaults:
         max_burst_kbps=section.max_burst_kbps,
         max_kpps=section.max_kpps,
         max_burst_kpps=section.max_burst_kpps,
+        uplink=UplinkDefaults(
+            queues=uplink.queues or min(conf.dataplane.workers, 8),
+            ring_size=uplink.ring_size,
+            irq_us=uplink.irq_us,
+            fdb_quota=uplink.fdb_quota,
+        ),
     )
 
 
@@ -181,13 +192,16 @@ def find_dataplane(configured: str) -> str:
 
 @contextlib.asynccontextmanager
 async def _housekeeping(reconciler: Reconciler) -> AsyncIterator[None]:
-    """While the body runs: heal ports now and then, and show systemd that the loop turns."""
+    """While the body runs: heal ports now and then, at once if asked to, and show systemd that
+    the loop turns."""
 
     async def turn() -> None:
         every = min(HEAL_S, watchdog_interval_s() or HEAL_S)
         while True:
             notify("WATCHDOG=1")
-            await asyncio.sleep(every)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(reconciler.wake.wait(), every)
+            reconciler.wake.clear()
             try:
                 await reconciler.heal()
             except Exception:

@@ -13,7 +13,7 @@ import enum
 from dataclasses import dataclass, field
 
 from vif_uswitch.dataplane.base import NO_LIMIT, RateLimit
-from vif_uswitch.dataplane.live import QueueCounters, RingLive
+from vif_uswitch.dataplane.live import NicLive, QueueCounters, RingLive
 
 VID_UNTAGGED = 4096
 """The tag table's key for frames without a tag."""
@@ -24,6 +24,12 @@ class Kind(str, enum.Enum):
 
     VHOST = "vhost-user"
     TAP = "tap"
+    NIC = "nic"  # a network adapter, driven through VFIO
+    XDP = "xdp"  # a network device of the kernel, by AF_XDP
+
+    @property
+    def is_uplink(self) -> bool:
+        return self in (Kind.NIC, Kind.XDP)
 
 
 class Mode(str, enum.Enum):
@@ -53,21 +59,25 @@ class TagRow:
 
 @dataclass(frozen=True, slots=True)
 class PortConfig:
-    """A port as it shall be.  ``kind``, ``path``, ``mode`` and ``ifname`` never change."""
+    """A port as it shall be.  ``kind``, ``path``, ``mode``, ``ifname`` and ``pci`` never change."""
 
     port_id: int  # 0..1023, stable over restarts
     name: str
     kind: Kind
     path: str = ""  # vhost-user: absolute path of the socket
     mode: Mode = Mode.SERVER
-    ifname: str = ""  # tap: name of the kernel device
+    ifname: str = ""  # tap, xdp: name of the kernel device
+    pci: str = ""  # nic: address, 0000:05:00.0
     tags: tuple[TagRow, ...] = ()
     macs: tuple[bytes, ...] = ()  # pinned addresses, 6 bytes each
     mtu: int = 1500  # bytes of layer 3 payload; the longest frame is mtu + 14
     flood_rate: int = 0  # copies a second, 0: no limit
     flood_burst: int = 0
     fdb_quota: int = 256
-    queues: int = 8  # queue pairs that a guest may use
+    queues: int = 8  # queue pairs: that a guest may use, that an uplink shall use
+    ring_size: int = 0  # uplink: descriptors in a ring, 0: the driver's choice
+    irq_us: int = 0  # nic: microseconds between interrupts of a queue
+    zero_copy: bool = False  # nic: send from guests' memory; xdp: zero-copy sockets
     rate: RateLimit = NO_LIMIT
     features_off: int = 0  # virtio feature bits never offered on this port
 
@@ -91,6 +101,7 @@ class PortLive:
     broken_text: str = ""  # one sentence for an operator
     last_error: str = ""  # why the last session ended or could not start, "" if none
     sessions: int = 0  # connections so far
+    nic: NicLive | None = None  # uplink: its adapter, as last read
     incoming: QueueCounters = field(
         default_factory=QueueCounters
     )  # the peer sent, the switch took in

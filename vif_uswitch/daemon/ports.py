@@ -23,6 +23,18 @@ from vif_uswitch.exceptions import Busy, Conflict, InvalidInput, NotFound, Resou
 
 NAMED_MAX = 8  # how many ports an error message lists
 
+Spec = api.PortSpec | api.UplinkSpec
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkDefaults:
+    """Section [uplink] of the configuration: where an uplink's defaults differ, or are its own."""
+
+    queues: int = 1
+    ring_size: int = 0
+    irq_us: int = 0
+    fdb_quota: int = 16384
+
 
 @dataclass(frozen=True, slots=True)
 class PortDefaults:
@@ -38,6 +50,7 @@ class PortDefaults:
     max_burst_kbps: int = 0
     max_kpps: int = 0
     max_burst_kpps: int = 0
+    uplink: UplinkDefaults = UplinkDefaults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,8 @@ class Port:
     path: str = ""
     mode: Mode = Mode.SERVER
     ifname: str = ""
+    pci: str = ""  # normal form, see parse_pci()
+    physnet: str = ""
     segment: str | None = None
     trunk: tuple[tuple[int, str], ...] = ()  # (VLAN id, segment), by VLAN id
     macs: tuple[bytes, ...] = ()
@@ -69,6 +84,9 @@ class Port:
     max_burst_kbps: int | None = None
     max_kpps: int | None = None
     max_burst_kpps: int | None = None
+    ring_size: int | None = None
+    irq_us: int | None = None
+    zero_copy: bool = False
     admin_up: bool = True
     description: str = ""
 
@@ -125,6 +143,11 @@ def parse_mac(text: str) -> bytes:
 
 def format_mac(mac: bytes) -> str:
     return mac.hex(":")
+
+
+def parse_pci(text: str) -> str:
+    """The one form of a PCI address: with its domain, lower case.  Its shape was checked."""
+    return (text if text.count(":") == 2 else f"0000:{text}").lower()
 
 
 def plain_text(what: str, text: str) -> str:
@@ -187,14 +210,19 @@ def _with_segments(desired: Desired, names: Iterable[str], create: bool) -> Desi
 # ---- ports ----
 
 
+PLAIN_CHANGES = (
+    "segment", "mtu", "flood_rate", "flood_burst", "fdb_quota", "queues", "max_kbps",
+    "max_burst_kbps", "max_kpps", "max_burst_kpps", "admin_up",
+)  # fmt: skip
+UPLINK_CHANGES = ("physnet", "ring_size", "irq_us", "zero_copy")
+"""What ``UplinkSpec`` can change beyond ``PortChanges``."""
+
+
 def changed(port: Port, changes: api.PortChanges) -> Port:
     """``port`` with those members replaced that ``changes`` names."""
     values: dict[str, Any] = {}
-    plain = (
-        "segment", "mtu", "flood_rate", "flood_burst", "fdb_quota", "queues", "max_kbps",
-        "max_burst_kbps", "max_kpps", "max_burst_kpps", "admin_up",
-    )  # fmt: skip
-    for name in plain:
+    more = UPLINK_CHANGES if isinstance(changes, api.UplinkSpec) else ()
+    for name in (*PLAIN_CHANGES, *more):
         value = getattr(changes, name)
         if value is not UNSET:
             values[name] = value
@@ -207,16 +235,30 @@ def changed(port: Port, changes: api.PortChanges) -> Port:
     return replace(port, **values)
 
 
-def new_port(desired: Desired, spec: api.PortSpec, path: str, reserved: Iterable[int] = ()) -> Port:
+def bare_port(port_id: int, spec: Spec, path: str) -> Port:
+    """A port with what never changes; ``path`` is the checked path of its socket, or ""."""
+    if isinstance(spec, api.PortSpec):
+        return Port(port_id, spec.name, Kind(spec.type), path, Mode(spec.mode), spec.ifname)
+    if bool(spec.pci) == bool(spec.ifname):
+        raise InvalidInput(
+            "uplink", spec.name, "has both pci and ifname" if spec.pci else "has no adapter",
+            "Give the PCI address of an adapter (--pci) that the switch drives itself, or the name"
+            " of a network device (--ifname) that the kernel keeps.",
+        )  # fmt: skip
+    if spec.pci:
+        return Port(port_id, spec.name, Kind.NIC, pci=parse_pci(spec.pci))
+    return Port(port_id, spec.name, Kind.XDP, ifname=spec.ifname)
+
+
+def new_port(desired: Desired, spec: Spec, path: str, reserved: Iterable[int] = ()) -> Port:
     """A port that does not exist yet.
 
-    ``path`` is the checked path of its socket, "" for tap; ``reserved`` are
-    ids that must not be given out although no desired port has them.
+    ``path`` as in ``bare_port()``; ``reserved`` are ids that must not be given
+    out although no desired port has them.
     """
     taken = [port.port_id for port in desired.ports.values()]
     port_id = _lowest_free([*taken, *reserved], 0, api.PORTS_MAX, "port")
-    port = Port(port_id, spec.name, Kind(spec.type), path, Mode(spec.mode), spec.ifname)
-    return changed(port, spec)
+    return changed(bare_port(port_id, spec, path), spec)
 
 
 def put_port(desired: Desired, port: Port, create_segments: bool = False) -> Desired:
@@ -229,24 +271,45 @@ def put_port(desired: Desired, port: Port, create_segments: bool = False) -> Des
     return replace(desired, ports={**desired.ports, port.name: port})
 
 
+def uplink(desired: Desired, name: str) -> Port:
+    """The uplink of that name."""
+    port = desired.ports.get(name)
+    if port is None:
+        raise NotFound(
+            "uplink", name, "does not exist", "'uswitchctl uplink list' shows those that do."
+        )
+    if not port.kind.is_uplink:
+        raise NotFound(
+            "uplink", name, f"is no uplink but a {port.kind.value} port",
+            f"See: uswitchctl port show {name}",
+        )  # fmt: skip
+    return port
+
+
+def uplinks(desired: Desired) -> list[str]:
+    return sorted(port.name for port in desired.ports.values() if port.kind.is_uplink)
+
+
 def delete_port(desired: Desired, name: str) -> Desired:
     rest = {key: port for key, port in desired.ports.items() if key != name}
     return replace(desired, ports=rest)
 
 
-def refuse_other(port: Port, spec: api.PortSpec, path: str) -> None:
+def refuse_other(port: Port, spec: Spec, path: str) -> None:
     """Ensure may change a port, but not into another one."""
-    asked = Port(port.port_id, spec.name, Kind(spec.type), path, Mode(spec.mode), spec.ifname)
+    asked = bare_port(port.port_id, spec, path)
+    noun = "uplink" if port.kind.is_uplink else "port"
     for what, old, new in (
         ("type", port.kind.value, asked.kind.value),
         ("path", port.path, asked.path),
         ("mode", port.mode.value, asked.mode.value),
         ("ifname", port.ifname, asked.ifname),
+        ("pci", port.pci, asked.pci),
     ):
         if old != new:
             raise Conflict(
-                "port", port.name, f"exists with {what} {old}, not {new}",
-                f"Delete it first: uswitchctl port delete {port.name}",
+                noun, port.name, f"exists with {what} {old}, not {new}",
+                f"Delete it first: uswitchctl {noun} delete {port.name}",
             )  # fmt: skip
 
 
@@ -259,10 +322,15 @@ def check_port(port: Port) -> None:
             raise InvalidInput("port", port.name, "a tap port has neither path nor mode")
         if port.queues not in (None, 1):
             raise InvalidInput("queues", port.queues, "a tap port has one queue pair", "Leave it.")
-    elif port.ifname:
+    elif port.kind is Kind.VHOST and port.ifname:
         raise InvalidInput(
             "ifname", port.ifname, "a vhost-user port has none", "Give --type tap, or --path."
         )
+    elif port.kind is Kind.XDP and port.irq_us is not None:
+        raise InvalidInput(
+            "irq_us", port.irq_us, "the kernel moderates the interrupts of its own devices",
+            f"Set it there: ethtool -C {port.ifname} rx-usecs N",
+        )  # fmt: skip
     vids: set[int] = set()
     names = {port.segment} if port.segment is not None else set()
     for vid, name in port.trunk:
@@ -285,7 +353,17 @@ def _check_pair(port: Port, other: Port) -> None:
         raise Conflict(
             "path", port.path, f"is the socket of port {other.name}", "Give each port its own."
         )
-    if port.kind is Kind.TAP and port.ifname == other.ifname:
+    if port.kind is Kind.NIC and port.pci == other.pci:
+        raise Conflict(
+            "PCI address", port.pci, f"is the adapter of uplink {other.name}",
+            f"Use that uplink, or delete it first: uswitchctl uplink delete {other.name}",
+        )  # fmt: skip
+    if port.physnet and port.physnet == other.physnet:
+        raise Conflict(
+            "physnet", port.physnet, f"is the network of uplink {other.name}",
+            "Give each uplink its own, or give this one none.",
+        )  # fmt: skip
+    if port.ifname and port.ifname == other.ifname:
         raise Conflict(
             "ifname", port.ifname, f"is the device of port {other.name}", "Give each port its own."
         )
@@ -317,6 +395,10 @@ def rate_of(port: Port, defaults: PortDefaults) -> RateLimit:
 def config_of(desired: Desired, port: Port, defaults: PortDefaults) -> PortConfig:
     """What the fabric is told: names resolved, defaults filled in.  Admin down means: no rows."""
     rows = port.tags() if port.admin_up else []
+    uplink = defaults.uplink
+    queues, fdb_quota = defaults.queues, defaults.fdb_quota
+    if port.kind.is_uplink:
+        queues, fdb_quota = uplink.queues, uplink.fdb_quota
 
     def or_default(value: int | None, default: int) -> int:
         return default if value is None else value
@@ -328,13 +410,17 @@ def config_of(desired: Desired, port: Port, defaults: PortDefaults) -> PortConfi
         path=port.path,
         mode=port.mode,
         ifname=port.ifname,
+        pci=port.pci,
         tags=tuple(TagRow(vid, desired.segments[name].segment_id) for vid, name in rows),
         macs=port.macs,
         mtu=or_default(port.mtu, defaults.mtu),
         flood_rate=or_default(port.flood_rate, defaults.flood_rate),
         flood_burst=or_default(port.flood_burst, defaults.flood_burst),
-        fdb_quota=or_default(port.fdb_quota, defaults.fdb_quota),
-        queues=or_default(port.queues, defaults.queues) if port.kind is Kind.VHOST else 1,
+        fdb_quota=or_default(port.fdb_quota, fdb_quota),
+        queues=1 if port.kind is Kind.TAP else or_default(port.queues, queues),
+        ring_size=or_default(port.ring_size, uplink.ring_size) if port.kind.is_uplink else 0,
+        irq_us=or_default(port.irq_us, uplink.irq_us) if port.kind is Kind.NIC else 0,
+        zero_copy=port.zero_copy,
         features_off=defaults.features_off,
         rate=rate_of(port, defaults),
     )

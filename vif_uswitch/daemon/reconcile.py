@@ -2,10 +2,14 @@
 """Makes the desired state real and keeps it so: decide, save, act, in this order.
 
 ``service.py`` asks for changes, ``main.py`` for the replay at start and for
-``heal()`` now and then.  Changes run one at a time.  When the fabric refuses
-what was just saved, the former state is saved again and the caller gets the
-reason.  A dataplane that dies meanwhile is no refusal: the fabric replays
-everything into its successor.
+``heal()`` now and then, at once when ``wake`` is set.  Changes run one at a
+time.  When the fabric refuses what was just saved, the former state is saved
+again and the caller gets the reason.  A dataplane that dies meanwhile is no
+refusal: the fabric replays everything into its successor.
+
+An uplink whose adapter is absent, or went away, is such a failure: it waits,
+with the reason, and is tried again when its device appears, else after a pause
+that grows from one attempt to the next.
 
 Runs in the event loop's thread, except writing the file.
 """
@@ -14,6 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from vif_uswitch.api import types as api
@@ -22,6 +28,8 @@ from vif_uswitch.daemon.model import FdbEntry, Kind, Link, PortConfig, PortLive
 from vif_uswitch.daemon.paths import check_socket_path
 from vif_uswitch.daemon.ports import Desired, Port, PortDefaults, Segment
 from vif_uswitch.daemon.state import StateStore
+from vif_uswitch.daemon.uplink.backoff import Backoff
+from vif_uswitch.daemon.uplink.watch import DeviceNews
 from vif_uswitch.dataplane.base import DataplaneGone
 from vif_uswitch.dataplane.live import DataplaneLive, QueueLive
 from vif_uswitch.exceptions import Conflict, Unavailable, USwitchError
@@ -37,6 +45,7 @@ class Fabric(Protocol):
     def adopted_ports(self) -> list[int]: ...
     def port_live(self, port_id: int) -> PortLive: ...
     def port_queues(self, port_id: int) -> tuple[QueueLive, ...]: ...
+    async def read_adapters(self, port_ids: Iterable[int]) -> None: ...
     def dataplane_live(self) -> DataplaneLive: ...
     async def fdb_dump(self) -> list[FdbEntry]: ...
     async def fdb_flush(self, port_id: int | None, segment_id: int | None) -> int: ...
@@ -61,9 +70,15 @@ class Reconciler:
         self._change = asyncio.Lock()
         self._failures: dict[str, str] = {}  # port name: why the fabric does not have it
         self._leftovers: set[int] = set()  # ids of deleted ports the fabric could not remove
+        self._lost: dict[int, str] = {}  # ids of ports that the fabric has given up, and why
+        self._backoffs: dict[str, Backoff] = {}  # uplinks that failed, by name
+        self._not_before: dict[str, float] = {}  # when to try those again
+        self.wake = asyncio.Event()  # heal() has something to do
 
     def live(self, port: Port) -> PortLive:
         failure = self._failures.get(port.name)
+        if failure is not None and port.kind.is_uplink:
+            return PortLive(link=Link.WAITING, last_error=failure)
         if failure is not None:
             return PortLive(link=Link.BROKEN, broken_reason="refused", broken_text=failure)
         return self.fabric.port_live(port.port_id)
@@ -82,11 +97,20 @@ class Reconciler:
     async def heal(self) -> None:
         """Tries again what the fabric refused at a moment when nobody could be told."""
         async with self._change:
+            await self._bury_lost()
             for name in list(self._failures):
-                if port := self.desired.ports.get(name):
+                port = self.desired.ports.get(name)
+                if port and self._not_before.get(name, 0.0) <= time.monotonic():
                     await self._try_apply(port)
             for port_id in list(self._leftovers):
                 await self._remove(port_id)
+
+    async def _bury_lost(self) -> None:
+        for port_id, why in list(self._lost.items()):
+            await self._remove(port_id)
+            for port in self.desired.ports.values():
+                if port.port_id == port_id and port.name not in self._failures:
+                    self._failed(port, why)
 
     async def _try_apply(self, port: Port) -> None:
         try:
@@ -97,9 +121,39 @@ class Reconciler:
             text = str(error) if isinstance(error, USwitchError | OSError) else repr(error)
             if self._failures.get(port.name) != text:
                 LOG.error("port %s does not work: %s", port.name, text)
-            self._failures[port.name] = text
+            self._failed(port, text)
+
+    def _failed(self, port: Port, text: str) -> None:
+        self._failures[port.name] = text
+        if port.kind.is_uplink:
+            now = time.monotonic()
+            backoff = self._backoffs.setdefault(port.name, Backoff())
+            self._not_before[port.name] = now + backoff.pause(now)
+
+    def _forget_failure(self, name: str) -> None:
+        self._failures.pop(name, None)
+        self._backoffs.pop(name, None)
+        self._not_before.pop(name, None)
+
+    def port_lost(self, port_id: int, why: str) -> None:
+        """The fabric cannot go on with an uplink: it is taken away now, and made anew later."""
+        for port in self.desired.ports.values():
+            if port.port_id == port_id:
+                LOG.error("uplink %s is lost: %s", port.name, why)
+                self._failed(port, why)
+                self._lost[port_id] = why
+                self.wake.set()
+
+    def device_news(self, news: DeviceNews) -> None:
+        """A device appeared or changed hands: whoever waits for it need not wait any longer."""
+        for name in self._failures:
+            port = self.desired.ports.get(name)
+            if port and port.kind.is_uplink and news.concerns(port.pci or port.ifname):
+                self._not_before.pop(name, None)
+                self.wake.set()
 
     async def _remove(self, port_id: int) -> None:
+        self._lost.pop(port_id, None)
         try:
             await self.fabric.remove_port(port_id)
             self._leftovers.discard(port_id)
@@ -124,6 +178,8 @@ class Reconciler:
 
     async def _apply(self, port: Port) -> None:
         config = ports.config_of(self.desired, port, self.defaults)
+        if port.port_id in self._lost:
+            await self._remove(port.port_id)
         try:
             await self.fabric.ensure_port(config)
         except DataplaneGone as error:
@@ -141,7 +197,7 @@ class Reconciler:
         except Exception:
             await self._take_back(before, port, former)
             raise
-        self._failures.pop(port.name, None)
+        self._forget_failure(port.name)
 
     async def _take_back(self, before: Desired, port: Port, former: Port | None) -> None:
         try:
@@ -153,17 +209,20 @@ class Reconciler:
         else:
             await self._try_apply(former)
 
-    def _socket_path(self, spec: api.PortSpec) -> str:
+    def _socket_path(self, spec: ports.Spec) -> str:
+        if isinstance(spec, api.UplinkSpec):
+            return ""
         if spec.type == Kind.TAP.value:
             return spec.path
         directory = self._vhost_socket_dir
         return check_socket_path(spec.path or f"{directory}/{spec.name}.sock", directory)
 
-    async def _new(self, spec: api.PortSpec, create_segments: bool) -> Port:
+    async def _new(self, spec: ports.Spec, create_segments: bool) -> Port:
         path = self._socket_path(spec)
         port = ports.new_port(self.desired, spec, path, reserved=self._leftovers)
         await self._put(port, create_segments)
-        LOG.info("port %s added: %s %s", port.name, port.kind.value, port.path or port.ifname)
+        where = port.path or port.ifname or port.pci
+        LOG.info("port %s added: %s %s", port.name, port.kind.value, where)
         return port
 
     async def add_port(self, spec: api.PortSpec, create_segments: bool) -> Port:
@@ -176,7 +235,7 @@ class Reconciler:
             return await self._new(spec, create_segments)
 
     async def ensure_port(
-        self, spec: api.PortSpec, create_segments: bool
+        self, spec: ports.Spec, create_segments: bool
     ) -> tuple[Port, Port | None]:
         """The port, and what it was before."""
         async with self._change:
@@ -212,7 +271,7 @@ class Reconciler:
             if port is None:
                 return False
             await self._commit(ports.delete_port(self.desired, name))
-            self._failures.pop(name, None)
+            self._forget_failure(name)
             await self._remove(port.port_id)
             LOG.info("port %s deleted", name)
             return True

@@ -26,11 +26,10 @@ import msgspec
 
 from vif_uswitch.api import types as api
 from vif_uswitch.daemon import ports
-from vif_uswitch.daemon.model import Kind, Mode
 from vif_uswitch.daemon.ports import Desired, Port, Segment, format_mac
 from vif_uswitch.exceptions import InvalidInput, ResourceExhausted, StateDamaged, Unavailable
 
-FORMAT = 1
+FORMAT = 2  # 1 had no uplinks; a state without any is still written so, for earlier releases
 FILE = "state.json"
 SIZE_MAX = 64 * 2**20  # 1024 ports with full trunk tables stay below
 
@@ -40,6 +39,11 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: int
     port: api.PortSpec
+
+
+class _UplinkRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: int
+    uplink: api.UplinkSpec
 
 
 class _Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +56,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int
     segments: tuple[_Segment, ...]
     ports: tuple[_Row, ...]
+    uplinks: tuple[_UplinkRow, ...] = ()
 
 
 def encode(desired: Desired) -> bytes:
@@ -64,8 +69,13 @@ def encode(desired: Desired) -> bytes:
         {"id": segment.segment_id, "name": segment.name, "description": segment.description}
         for segment in desired.segments.values()
     )
-    rows = ({"id": port.port_id, "port": _spec(port)} for port in desired.ports.values())
-    parts = [f'"format": {FORMAT}', _lines("segments", segments), _lines("ports", rows)]
+    every = desired.ports.values()
+    rows = ({"id": port.port_id, "port": _spec(port)} for port in every if not port.kind.is_uplink)
+    parts = [_lines("segments", segments), _lines("ports", rows)]
+    uplinks = [{"id": port.port_id, "uplink": _spec(port)} for port in every if port.kind.is_uplink]
+    if uplinks:
+        parts.append(_lines("uplinks", uplinks))
+    parts.insert(0, f'"format": {FORMAT if uplinks else 1}')
     return ("{\n" + ",\n".join(parts) + "\n}\n").encode("ascii")
 
 
@@ -75,12 +85,24 @@ def _lines(name: str, items: Iterable[dict[str, Any]]) -> str:
 
 
 def _spec(port: Port) -> dict[str, Any]:
-    return {
-        "name": port.name,
+    own: dict[str, Any] = {
         "type": port.kind.value,
         "path": port.path,
         "mode": port.mode.value,
         "ifname": port.ifname,
+    }
+    if port.kind.is_uplink:
+        own = {
+            "pci": port.pci,
+            "ifname": port.ifname,
+            "physnet": port.physnet,
+            "ring_size": port.ring_size,
+            "irq_us": port.irq_us,
+            "zero_copy": port.zero_copy,
+        }
+    return {
+        "name": port.name,
+        **own,
         "segment": port.segment,
         "trunk": [{"vid": vid, "segment": segment} for vid, segment in port.trunk],
         "macs": [format_mac(mac) for mac in port.macs],
@@ -118,26 +140,27 @@ def decode(data: bytes, path: str) -> Desired:
             "state file", path, f"has format {found}; this uswitchd knows up to {FORMAT}",
             "It was written by a newer release: start that one, or move the file away.",
         )  # fmt: skip
-    if found != FORMAT:
-        raise damaged(f"its format is {found!r}, not {FORMAT}")
+    if found not in range(1, FORMAT + 1):
+        raise damaged(f"its format is {found!r}, not 1 to {FORMAT}")
     try:
         content = msgspec.convert(value, _File)
+        every = [_port(row.id, row.port) for row in content.ports]
+        every += [_port(row.id, row.uplink) for row in content.uplinks]
         desired = Desired(
-            {row.port.name: _port(row) for row in content.ports},
+            {port.name: port for port in every},
             {row.name: Segment(row.id, row.name, row.description) for row in content.segments},
         )
     except (msgspec.ValidationError, InvalidInput) as error:
         raise damaged(str(error)) from None
-    if len(desired.ports) != len(content.ports) or len(desired.segments) != len(content.segments):
+    if len(desired.ports) != len(every) or len(desired.segments) != len(content.segments):
         raise damaged("a name is used twice")
     ports.check_whole(desired, damaged)
     return desired
 
 
-def _port(row: _Row) -> Port:
-    spec = row.port
-    port = Port(row.id, spec.name, Kind(spec.type), spec.path, Mode(spec.mode), spec.ifname)
-    return ports.changed(port, spec)
+def _port(port_id: int, spec: ports.Spec) -> Port:
+    path = spec.path if isinstance(spec, api.PortSpec) else ""
+    return ports.changed(ports.bare_port(port_id, spec, path), spec)
 
 
 class StateStore:

@@ -40,6 +40,7 @@ LONG = {
         "show",
         "schema",
         "port.list",
+        "uplink.list",
         "segment.list",
         "fdb.list",
         "drops",
@@ -123,6 +124,48 @@ class Service:
         port = self.desired.port(params.name)
         live = self._reconciler.live(port)
         return views.detail_view(self.desired, port, self._reconciler.defaults, live)
+
+    # ---- uplinks ----
+
+    def _uplink_view(self, port: Port) -> api.Uplink:
+        live = self._reconciler.live(port)
+        now = time.monotonic_ns()
+        return views.uplink_view(self.desired, port, self._reconciler.defaults, live, now)
+
+    async def uplink_ensure(self, params: api.UplinkEnsure) -> api.UplinkChanged:
+        port, former = await self._reconciler.ensure_port(params.uplink, params.create_segments)
+        return api.UplinkChanged(
+            uplink=self._uplink_view(port), created=former is None, changed=port != former
+        )
+
+    async def uplink_delete(self, params: api.PortRef) -> api.Deleted:
+        if params.name not in self.desired.ports:
+            return api.Deleted(existed=False)
+        ports.uplink(self.desired, params.name)
+        return api.Deleted(existed=await self._reconciler.delete_port(params.name))
+
+    async def uplink_list(self, params: api.Paging) -> api.UplinkPage:
+        found = ports.uplinks(self.desired)
+        if not params.cursor:
+            await self._fabric.read_adapters([self.desired.ports[name].port_id for name in found])
+
+        def view(name: str) -> list[api.Uplink]:
+            port = self.desired.ports.get(name)
+            return [] if port is None or not port.kind.is_uplink else [self._uplink_view(port)]
+
+        page, following = await by_name(found, params.cursor, view)
+        return api.UplinkPage(uplinks=page, next=following)
+
+    async def uplink_show(self, params: api.PortRef) -> api.UplinkDetail:
+        port = ports.uplink(self.desired, params.name)
+        await self._fabric.read_adapters([port.port_id])
+        port = ports.uplink(self.desired, params.name)
+        return api.UplinkDetail(
+            uplink=self._uplink_view(port),
+            drops=tuple(views.drop_views(port.name, self._reconciler.live(port))),
+        )
+
+    # ---- counters of ports ----
 
     async def stats(self, params: api.Paging) -> api.StatsPage:
         def view(name: str) -> list[api.PortStats]:

@@ -13,7 +13,7 @@ from vif_uswitch.api import names
 from vif_uswitch.api import types as api
 from vif_uswitch.daemon.model import Link, PortLive
 from vif_uswitch.daemon.ports import Desired, Port, PortDefaults, Segment, config_of, format_mac
-from vif_uswitch.dataplane.live import DataplaneLive, QueueCounters, WorkerLive
+from vif_uswitch.dataplane.live import DataplaneLive, NicLive, QueueCounters, WorkerLive
 
 
 def port_view(desired: Desired, port: Port, defaults: PortDefaults, live: PortLive) -> api.Port:
@@ -25,6 +25,8 @@ def port_view(desired: Desired, port: Port, defaults: PortDefaults, live: PortLi
         path=port.path,
         mode=port.mode.value,
         ifname=port.ifname,
+        pci=port.pci,
+        physnet=port.physnet,
         segment=port.segment,
         trunk=tuple(api.TrunkRow(vid=vid, segment=name) for vid, name in port.trunk),
         macs=tuple(format_mac(mac) for mac in port.macs),
@@ -79,6 +81,39 @@ def detail_view(
         incoming=counters_view([live.incoming]),
         outgoing=counters_view([live.outgoing]),
         drops=tuple(drop_views(port.name, live)),
+    )
+
+
+def uplink_view(
+    desired: Desired, port: Port, defaults: PortDefaults, live: PortLive, at_ns: int
+) -> api.Uplink:
+    config = config_of(desired, port, defaults)
+    return api.Uplink(
+        port=port_view(desired, port, defaults, live),
+        ring_size=config.ring_size,
+        irq_us=config.irq_us,
+        zero_copy=config.zero_copy,
+        at_ns=at_ns,
+        adapter=None if live.nic is None else adapter_view(live.nic),
+        incoming=counters_view([live.incoming]),
+        outgoing=counters_view([live.outgoing]),
+    )
+
+
+def adapter_view(nic: NicLive) -> api.Adapter:
+    vendor, device = nic.pci_id
+    return api.Adapter(
+        driver=nic.driver,
+        device_id=f"{vendor:04x}:{device:04x}" if vendor else "",
+        mac=format_mac(nic.mac),
+        link_up=nic.link_up,
+        speed_mbps=nic.speed_mbps,
+        full_duplex=nic.full_duplex,
+        queues=nic.queues,
+        resets=nic.resets,
+        link_changes=nic.link_changes,
+        pool_bytes=nic.pool_bytes,
+        counters=dict(nic.counters),
     )
 
 
