@@ -86,6 +86,7 @@ class Fabric:
             watcher=self._watcher,
             tell=self._tell,
             lost=self._lost,
+            pinned=self._pinned,
             settled=self._supervisor.settled,
         )
 
@@ -171,9 +172,7 @@ class Fabric:
             return TapPort.make(config, self._around)
         if config.kind is Kind.XDP:
             return XdpPort.make(config, self._around, adapters)
-        others = (port for port in self._ports.values() if isinstance(port, NicPort))
-        pinned = sum(port.pool_size for port in others)
-        return await NicPort.make(config, self._around, adapters, pinned)
+        return await NicPort.make(config, self._around, adapters)
 
     async def remove_port(self, port_id: int) -> None:
         port = self._ports.pop(port_id, None)
@@ -198,6 +197,9 @@ class Fabric:
         """Brings what ``port_live()`` says of adapters up to date, as far as that is quick."""
         found = [self._ports.get(port_id) for port_id in port_ids]
         await asyncio.gather(*(port.read() for port in found if isinstance(port, UplinkPort)))
+
+    def _pinned(self) -> int:
+        return sum(port.pinned for port in self._ports.values() if isinstance(port, NicPort))
 
     # ---- the switch as a whole ----
 

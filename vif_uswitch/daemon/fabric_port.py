@@ -52,6 +52,7 @@ class Surroundings:
     watcher: DirWatcher
     tell: Callable[[int, str], None]  # port id, sentence: for the log
     lost: Callable[[int, str], None]  # port id, why: it cannot go on, and shall be made anew
+    pinned: Callable[[], int]  # bytes of memory that adapters can reach
     settled: Callable[[], Awaitable[None]]  # returns when no unreachable dataplane runs on
 
 

@@ -75,6 +75,7 @@ class PortConfig:
     flood_burst: int = 0
     fdb_quota: int = 256
     queues: int = 8  # queue pairs: that a guest may use, that an uplink shall use
+    insist: bool = True  # uplink: so many queue pairs, not fewer if there are not as many
     ring_size: int = 0  # uplink: descriptors in a ring, 0: the driver's choice
     irq_us: int = 0  # nic: microseconds between interrupts of a queue
     zero_copy: bool = False  # nic: send from guests' memory; xdp: zero-copy sockets

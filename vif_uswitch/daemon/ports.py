@@ -418,6 +418,7 @@ def config_of(desired: Desired, port: Port, defaults: PortDefaults) -> PortConfi
         flood_burst=or_default(port.flood_burst, defaults.flood_burst),
         fdb_quota=or_default(port.fdb_quota, fdb_quota),
         queues=1 if port.kind is Kind.TAP else or_default(port.queues, queues),
+        insist=port.queues is not None,
         ring_size=or_default(port.ring_size, uplink.ring_size) if port.kind.is_uplink else 0,
         irq_us=or_default(port.irq_us, uplink.irq_us) if port.kind is Kind.NIC else 0,
         zero_copy=port.zero_copy,

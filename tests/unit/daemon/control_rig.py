@@ -11,7 +11,7 @@ import contextlib
 import pathlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +64,9 @@ class FakeFabric:
 
     def port_queues(self, port_id: int) -> tuple[QueueLive, ...]:
         return self.queues.get(port_id, ())
+
+    async def read_adapters(self, port_ids: Iterable[int]) -> None:
+        self.calls.append(("read", tuple(port_ids)))
 
     def dataplane_live(self) -> DataplaneLive:
         return self.dataplane

@@ -14,6 +14,7 @@ from typing import Any
 from tests.unit.daemon.vhost_peer import Peer
 from vif_uswitch.daemon.fabric import Fabric, FabricSettings
 from vif_uswitch.daemon.model import Kind, Mode, PortConfig, TagRow
+from vif_uswitch.daemon.uplink.port import Adapters
 from vif_uswitch.dataplane.fake import FakeDataplane, FakeLauncher
 
 
@@ -24,6 +25,8 @@ class Rig:
         self.directory = directory
         self.launcher = FakeLauncher()
         self.news: list[tuple[int, str]] = []
+        self.lost: list[tuple[int, str]] = []
+        self.adapters = Adapters()
 
     @property
     def fake(self) -> FakeDataplane:
@@ -46,9 +49,11 @@ class Rig:
                 dataplane_binary="",
                 vhost_socket_dir=self.directory,
                 dataplane_factory=self.launcher,
+                adapters=self.adapters,
             )
         )
         fabric.on_event = lambda port_id, sentence: self.news.append((port_id, sentence))
+        fabric.on_lost_port = lambda port_id, why: self.lost.append((port_id, why))
         await fabric.start()
         return fabric
 

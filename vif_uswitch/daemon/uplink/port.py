@@ -38,6 +38,7 @@ from vif_uswitch.dataplane.base import (
     NicSetup,
 )
 from vif_uswitch.dataplane.statepage import StatePage
+from vif_uswitch.exceptions import USwitchError
 
 GONE = "device_gone"
 READ_S = 0.5  # how long an answer with counters may wait for the adapter
@@ -64,22 +65,19 @@ class UplinkPort(FabricPort):
         self.adapters = adapters
         self._reading: asyncio.Task[None] | None = None
 
-    def setup(self) -> NicSetup:
+    def setup(self, queues: int) -> NicSetup:
         config = self.config
         flags = layout.NIC_ZERO_COPY if config.zero_copy else 0
-        return NicSetup(config.queues, config.ring_size, config.irq_us, flags)
+        return NicSetup(queues, config.ring_size, config.irq_us, flags)
 
-    async def _port_add(self, dataplane: Dataplane) -> None:
+    async def _add(self, dataplane: Dataplane, queues: int) -> None:
         config = self.config
-        try:
-            await dataplane.port_add(
-                self.port_id, KINDS[config.kind], flood_rate=config.flood_rate,
-                flood_burst=config.flood_burst, fdb_quota=config.fdb_quota,
-                max_frame=config.max_frame, rate=config.rate, nic=self.setup(),
-                state_fd=self.page.fd, device_fds=self.device_fds,
-            )  # fmt: skip
-        except DataplaneRefused as error:
-            raise self._explain(error) from error
+        await dataplane.port_add(
+            self.port_id, KINDS[config.kind], flood_rate=config.flood_rate,
+            flood_burst=config.flood_burst, fdb_quota=config.fdb_quota,
+            max_frame=config.max_frame, rate=config.rate, nic=self.setup(queues),
+            state_fd=self.page.fd, device_fds=self.device_fds,
+        )  # fmt: skip
 
     def _explain(self, error: DataplaneRefused) -> AdapterRefused:
         return explain(error, self.config, self.adapters.ids(self.config.pci))
@@ -131,11 +129,7 @@ class NicPort(UplinkPort):
         self._recovery: asyncio.Task[None] | None = None
 
     @classmethod
-    async def make(
-        cls, config: PortConfig, around: Surroundings, adapters: Adapters, pinned: int
-    ) -> NicPort:
-        """``pinned``: bytes of memory that other adapters have."""
-        memlock.check(config, pinned, adapters.memlock)
+    async def make(cls, config: PortConfig, around: Surroundings, adapters: Adapters) -> NicPort:
         device = await asyncio.to_thread(adapters.open_vfio, config.pci)
         try:
             return cls(config, StatePage.make(config.port_id), around, adapters, device)
@@ -165,22 +159,41 @@ class NicPort(UplinkPort):
         )
 
     @property
-    def pool_size(self) -> int:
-        return memlock.pool_size(self.config.queues, self.config.ring_size)
+    def pinned(self) -> int:
+        """Bytes of memory that the adapter can reach."""
+        nic = self.page.nic() if self.dataplane is not None else None
+        return nic.pool_bytes if nic is not None else 0
 
     @property
     def device_fds(self) -> tuple[int, ...]:
         return self._device.fds[:2]
 
     def _explain(self, error: DataplaneRefused) -> AdapterRefused:
-        if error.errno == errno.ENOMEM:
-            short = memlock.too_small(self.config, 0, self.adapters.memlock())
-            return AdapterRefused(errno.ENOMEM, short.what, short.value, short.why, short.todo)
-        return super()._explain(error)
+        if error.errno != errno.EDQUOT:
+            return super()._explain(error)
+        # The dataplane wrote down what it asked for.
+        nic = self.page.nic()
+        short = memlock.too_small(
+            self.config, nic.pool_bytes if nic is not None else 0, self.around.pinned(),
+            self.adapters.memlock(),
+        )  # fmt: skip
+        return AdapterRefused(errno.EDQUOT, short.what, short.value, short.why, short.todo)
 
-    def setup(self) -> NicSetup:
-        found = super().setup()
+    def setup(self, queues: int) -> NicSetup:
+        found = super().setup(queues)
         return replace(found, flags=found.flags | self._device.iommufd * layout.NIC_IOMMUFD)
+
+    async def _port_add(self, dataplane: Dataplane) -> None:
+        """With fewer queues, if the adapter has not as many and nobody insists."""
+        queues = self.config.queues
+        while True:
+            try:
+                await self._add(dataplane, queues)
+                return
+            except DataplaneRefused as error:
+                if error.errno != errno.EINVAL or self.config.insist or queues == 1:
+                    raise self._explain(error) from error
+            queues //= 2
 
     async def _introduce(self, dataplane: Dataplane) -> None:
         await self._put(dataplane, escrow.SLOT_DEVICE)
@@ -261,17 +274,33 @@ class XdpPort(UplinkPort):
         return self._sockets
 
     async def _port_add(self, dataplane: Dataplane) -> None:
-        config, open_xdp = self.config, self.adapters.open_xdp
-        if open_xdp is None:
-            raise AdapterRefused(
-                errno.ENOTSUP, "uplink", config.name, "this uswitchd has no AF_XDP sockets",
-                "Give --pci ADDRESS.",
-            )  # fmt: skip
         try:
-            self._sockets = tuple(await asyncio.to_thread(open_xdp, config.ifname, config.queues))
-            await super()._port_add(dataplane)
+            self._sockets = await self._open()
+            await self._add(dataplane, len(self._sockets))
+        except DataplaneRefused as error:
+            raise self._explain(error) from error
         finally:
             # A socket that we kept would hold its queue against the next dataplane.
             sockets, self._sockets = self._sockets, ()
             for fd in sockets:
                 os.close(fd)
+
+    async def _open(self) -> tuple[int, ...]:
+        ifname, open_xdp = self.config.ifname, self.adapters.open_xdp
+        if open_xdp is None:
+            raise AdapterRefused(
+                errno.ENOTSUP, "network device", ifname, "this uswitchd has no AF_XDP sockets",
+                "Give the PCI address of an adapter: --pci",
+            )  # fmt: skip
+        try:
+            return tuple(await asyncio.to_thread(open_xdp, ifname, self.config.queues))
+        except USwitchError as error:
+            raise AdapterRefused(
+                errno.EACCES, error.what, error.value, error.why, error.todo
+            ) from error
+        except OSError as error:
+            raise AdapterRefused(
+                error.errno or errno.EIO, "network device", ifname,
+                f"its AF_XDP sockets cannot be had: {error.strerror or error}",
+                "See the log of the helper that opens them.",
+            ) from error  # fmt: skip

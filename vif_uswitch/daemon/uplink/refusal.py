@@ -9,9 +9,6 @@ import os
 from vif_uswitch.daemon.model import Kind, PortConfig
 from vif_uswitch.dataplane.base import DataplaneRefused
 
-XDP_INSTEAD = "the kernel may have a driver: give it back (root: uswitch-uplink unbind {0}), and"
-XDP_INSTEAD += " use AF_XDP: --ifname"
-
 
 class AdapterRefused(DataplaneRefused):
     """A refusal that an operator can do something about."""
@@ -48,13 +45,19 @@ def _reason(number: int, config: PortConfig) -> tuple[str, str]:
         if number in (errno.ENOTSUP, errno.EOPNOTSUPP):
             return _no_zero_copy(config)
         return _other(number)
-    if number in (errno.ENOTSUP, errno.ENODEV):
+    if number == errno.ENODEV:
         return (
-            "no driver of this switch knows it (there are igb, ixgbe and virtio), or it has gone",
-            f"If it is there, {XDP_INSTEAD.format(config.pci)}.",
+            "no driver of this switch knows such a device",
+            f"The kernel may: give it back (root: uswitch-uplink unbind {config.pci}), and use"
+            " AF_XDP: --ifname",
         )
-    if number == errno.EIO:
-        return "it does not answer as it should", "A cold restart of the host may help; or its log."
+    if number == errno.ENOTSUP and config.zero_copy:
+        return "its driver cannot send from guests' memory", "Leave out --zero-copy."
+    if number in (errno.EIO, errno.ENOTSUP):
+        return (
+            "it does not answer as such a device does",
+            "Reset the host, or take the adapter for broken; the dataplane's log has the details.",
+        )
     return _other(number)
 
 
