@@ -45,11 +45,23 @@ def states(draw: st.DrawFn) -> Desired:
         used = draw(st.lists(st.sampled_from(names), unique=True)) if names else []
         vids = draw(st.lists(st.integers(1, 4094), unique=True, min_size=4, max_size=4))
         tap = draw(st.booleans())
+        kind = Kind.TAP if tap else draw(st.sampled_from([Kind.VHOST, Kind.NIC, Kind.XDP]))
+        own: dict[str, Any] = {"ifname": f"t{number}"}
+        if kind is Kind.VHOST:
+            own = {"path": f"/v/{number}.sock", "mode": draw(st.sampled_from(Mode))}
+        elif kind is Kind.NIC:
+            own = {
+                "pci": f"{number:04x}:05:00.0",
+                "irq_us": draw(st.none() | st.integers(0, 10_000)),
+            }
+        if kind.is_uplink:
+            own |= {
+                "physnet": draw(st.sampled_from(["", f"net{number}"])),
+                "ring_size": draw(st.none() | st.integers(0, 32768)),
+                "zero_copy": draw(st.booleans()),
+            }
         rows[f"p{number}"] = Port(
-            number, f"p{number}", Kind.TAP if tap else Kind.VHOST,
-            path="" if tap else f"/v/{number}.sock",
-            mode=Mode.SERVER if tap else draw(st.sampled_from(Mode)),
-            ifname=f"t{number}" if tap else "",
+            number, f"p{number}", kind, **own,
             segment=used[0] if used else None,
             trunk=tuple(sorted(zip(vids, used[1:], strict=False))),
             macs=tuple({bytes([2, 0, 0, number >> 8, number & 255, draw(st.integers(0, 255))])}),
@@ -96,6 +108,18 @@ def test_a_damaged_file_is_refused_or_means_something_whole(
 def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(StateDamaged):
         state.decode(data, "x")
+
+
+def test_a_state_without_uplinks_is_one_that_earlier_releases_read() -> None:
+    assert json.loads(state.encode(NEW))["format"] == 1
+    assert "uplinks" not in json.loads(state.encode(NEW))
+    uplink = Port(2, "up0", Kind.NIC, pci="0000:05:00.0", physnet="phys")
+    value = json.loads(state.encode(ports.put_port(NEW, uplink)))
+    assert value["format"] == 2
+    assert [row["uplink"]["name"] for row in value["uplinks"]] == ["up0"]
+    value["uplinks"].append({**value["uplinks"][0], "id": 9})
+    with pytest.raises(StateDamaged, match="twice"):
+        state.decode(json.dumps(value).encode(), "x")
 
 
 def edited(change: Callable[[dict[str, Any]], Any]) -> bytes:

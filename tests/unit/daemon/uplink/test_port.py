@@ -200,7 +200,8 @@ def test_a_device_that_cannot_be_opened_is_the_callers_to_know() -> None:
 @pytest.mark.parametrize(
     ("number", "changes", "words"),
     [
-        (errno.ENODEV, {}, (f"{NIC} (8086:10c9)", "no driver", "AF_XDP: --ifname", f"unbind {NIC}")),
+        (errno.ENODEV, {}, (f"{NIC} (8086:10c9)", "no driver", "AF_XDP: --ifname",
+                            f"unbind {NIC}")),
         (errno.EINVAL, {"ring_size": 7}, ("2 queue pairs, rings of 7 and an MTU of 1500",
                                          "--queues 1")),
         (errno.EINVAL, {}, ("rings of its default size",)),

@@ -128,7 +128,8 @@ def test_unsafe_interrupts(kernel: Kernel, module: str) -> None:
     kernel.write(path, "N\n")
     opened(kernel)
     kernel.write(path, "Y\n")
-    refused(kernel, Forbidden, f"allow_unsafe_interrupts of module {module}", f"echo N > /sys/{path}")
+    words = (f"allow_unsafe_interrupts of module {module}", f"echo N > /sys/{path}")
+    refused(kernel, Forbidden, *words)
 
 
 def test_a_group_with_devices_of_the_kernel(kernel: Kernel) -> None:
