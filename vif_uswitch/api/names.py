@@ -58,6 +58,7 @@ DROP_TEXT: dict[str, str] = {
     "offload": "the receiver lacks an offload and software cannot replace it",
     "device": "the kernel device refused the frame",
     "broken": "the receiving port is fenced",
+    "nic_rx": "the adapter received the frame damaged",
 }
 
 
