@@ -48,6 +48,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("ring_size", "Ring size", right=True, shown=False),
     Column("irq_us", "Interrupts us", right=True, shown=False),
     Column("zero_copy", "Zero copy", shown=False),
+    Column("lro", "LRO", shown=False),
     Column("resets", "Resets", right=True, shown=False),
     Column("link_changes", "Link changes", right=True, shown=False),
     Column("in_bytes", "In bytes", right=True, shown=False),
@@ -84,6 +85,7 @@ SHOW_COLUMNS: tuple[Column, ...] = (
     Column("ring_size", "Ring size", lambda size: str(size or "the driver's choice")),
     Column("irq_us", "Interrupts us"),
     Column("zero_copy", "Zero copy"),
+    Column("lro", "LRO"),
     Column("pool_bytes", "DMA memory", text.size),
     Column("resets", "Resets"),
     Column("link_changes", "Link changes"),
@@ -133,6 +135,10 @@ def register(commands: Commands) -> None:
         "--zero-copy", action=argparse.BooleanOptionalAction,
         help="let the adapter read frames in guests' memory",
     )  # fmt: skip
+    add.add_argument(
+        "--lro", action=argparse.BooleanOptionalAction,
+        help="let the adapter join received TCP segments, if it can",
+    )  # fmt: skip
     port.limit_options(add)
     add.add_argument("--up", action="store_true", help="let it send and receive")
     port.create_segment_option(add)
@@ -178,7 +184,7 @@ def _rows(args: argparse.Namespace) -> Json:
 
 
 def _spec(args: argparse.Namespace) -> Json:
-    own = ("physnet", "ring_size", "irq_us", "zero_copy")
+    own = ("physnet", "ring_size", "irq_us", "zero_copy", "lro")
     spec = {key: getattr(args, key) for key in own if getattr(args, key) is not None}
     if args.up and args.down:
         args.parser.error("--up and --down exclude each other")
@@ -212,7 +218,7 @@ def flat(uplink: Json) -> Json:
     untagged = [f"{UNTAGGED}={about['segment']}"] if about["segment"] is not None else []
     row = {
         **about,
-        **{key: uplink[key] for key in ("ring_size", "irq_us", "zero_copy")},
+        **{key: uplink[key] for key in ("ring_size", "irq_us", "zero_copy", "lro")},
         "device": text.where(about),
         "vlans": untagged + [f"{row['vid']}={row['segment']}" for row in about["trunk"]],
         "rx_missed": adapter.get("counters", {}).get("rx_missed"),

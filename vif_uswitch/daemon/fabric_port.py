@@ -320,7 +320,8 @@ def _never_changes(config: PortConfig) -> tuple[object, ...]:
     if not config.kind.is_uplink:
         return peer
     # An adapter's rings and buffers are laid out when it is started.
-    return (*peer, config.queues, config.ring_size, config.irq_us, config.zero_copy, config.mtu)
+    rings = (config.queues, config.ring_size, config.irq_us, config.mtu)
+    return (*peer, *rings, config.zero_copy, config.lro)
 
 
 Slots = dict[int, EscrowEntry]

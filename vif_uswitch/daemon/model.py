@@ -79,6 +79,7 @@ class PortConfig:
     ring_size: int = 0  # uplink: descriptors in a ring, 0: the driver's choice
     irq_us: int = 0  # nic: microseconds between interrupts of a queue
     zero_copy: bool = False  # nic: send from guests' memory; xdp: zero-copy sockets
+    lro: bool = False  # nic: it may join received TCP segments
     rate: RateLimit = NO_LIMIT
     features_off: int = 0  # virtio feature bits never offered on this port
 

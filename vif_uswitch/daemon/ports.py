@@ -87,6 +87,7 @@ class Port:
     ring_size: int | None = None
     irq_us: int | None = None
     zero_copy: bool = False
+    lro: bool = False
     admin_up: bool = True
     description: str = ""
 
@@ -214,7 +215,7 @@ PLAIN_CHANGES = (
     "segment", "mtu", "flood_rate", "flood_burst", "fdb_quota", "queues", "max_kbps",
     "max_burst_kbps", "max_kpps", "max_burst_kpps", "admin_up",
 )  # fmt: skip
-UPLINK_CHANGES = ("physnet", "ring_size", "irq_us", "zero_copy")
+UPLINK_CHANGES = ("physnet", "ring_size", "irq_us", "zero_copy", "lro")
 """What ``UplinkSpec`` can change beyond ``PortChanges``."""
 
 
@@ -331,6 +332,10 @@ def check_port(port: Port) -> None:
             "irq_us", port.irq_us, "the kernel moderates the interrupts of its own devices",
             f"Set it there: ethtool -C {port.ifname} rx-usecs N",
         )  # fmt: skip
+    elif port.kind is Kind.XDP and port.lro:
+        raise InvalidInput(
+            "lro", True, "AF_XDP has no joined segments", "Leave it out, or use --pci."
+        )
     vids: set[int] = set()
     names = {port.segment} if port.segment is not None else set()
     for vid, name in port.trunk:
@@ -422,6 +427,7 @@ def config_of(desired: Desired, port: Port, defaults: PortDefaults) -> PortConfi
         ring_size=or_default(port.ring_size, uplink.ring_size) if port.kind.is_uplink else 0,
         irq_us=or_default(port.irq_us, uplink.irq_us) if port.kind is Kind.NIC else 0,
         zero_copy=port.zero_copy,
+        lro=port.lro,
         features_off=defaults.features_off,
         rate=rate_of(port, defaults),
     )

@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from vif_uswitch.api import types as api
+from vif_uswitch.api import values
 from vif_uswitch.daemon import ports
 from vif_uswitch.daemon.ports import Desired, Port, Segment, format_mac
 from vif_uswitch.exceptions import InvalidInput, ResourceExhausted, StateDamaged, Unavailable
@@ -48,8 +49,8 @@ class _UplinkRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: int
-    name: api.SegmentName
-    description: api.Description = ""
+    name: values.SegmentName
+    description: values.Description = ""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,6 +100,7 @@ def _spec(port: Port) -> dict[str, Any]:
             "ring_size": port.ring_size,
             "irq_us": port.irq_us,
             "zero_copy": port.zero_copy,
+            "lro": port.lro,
         }
     return {
         "name": port.name,

@@ -53,6 +53,7 @@ def states(draw: st.DrawFn) -> Desired:
             own = {
                 "pci": f"{number:04x}:05:00.0",
                 "irq_us": draw(st.none() | st.integers(0, 10_000)),
+                "lro": draw(st.booleans()),
             }
         if kind.is_uplink:
             own |= {

@@ -93,6 +93,7 @@ def uplink_view(
         ring_size=config.ring_size,
         irq_us=config.irq_us,
         zero_copy=config.zero_copy,
+        lro=config.lro,
         at_ns=at_ns,
         adapter=None if live.nic is None else adapter_view(live.nic),
         incoming=counters_view([live.incoming]),

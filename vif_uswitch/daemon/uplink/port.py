@@ -67,7 +67,7 @@ class UplinkPort(FabricPort):
 
     def setup(self, queues: int) -> NicSetup:
         config = self.config
-        flags = layout.NIC_ZERO_COPY if config.zero_copy else 0
+        flags = config.zero_copy * layout.NIC_ZERO_COPY | config.lro * layout.NIC_LRO
         return NicSetup(queues, config.ring_size, config.irq_us, flags)
 
     async def _add(self, dataplane: Dataplane, queues: int) -> None:

@@ -285,6 +285,15 @@ def test_fewer_queues_where_nobody_insists() -> None:
     with_fabric(test)
 
 
+def test_flags_reach_the_dataplane() -> None:
+    async def test(bed: Bed, fabric: Fabric) -> None:
+        await fabric.ensure_port(nic(zero_copy=True, lro=True))
+        flags = bed.rig.fake.ports[PORT].nic.flags
+        assert flags == layout.NIC_ZERO_COPY | layout.NIC_LRO
+
+    with_fabric(test)
+
+
 def test_what_lies_in_rings_needs_a_new_start_and_the_rest_does_not() -> None:
     async def test(bed: Bed, fabric: Fabric) -> None:
         await fabric.ensure_port(nic())
@@ -292,9 +301,10 @@ def test_what_lies_in_rings_needs_a_new_start_and_the_rest_does_not() -> None:
         fake = bed.rig.fake
         assert fake.ports[PORT].tags == [(4096, 9)] and fake.ports[PORT].limits["flood_rate"] == 5
         assert bed.opener.opened == [NIC]
-        for number, change in enumerate(
-            ({"queues": 1}, {"ring_size": 64}, {"irq_us": 9}, {"zero_copy": True}, {"mtu": 9000})
-        ):
+        changes: list[dict[str, Any]] = [
+            {"queues": 1}, {"ring_size": 64}, {"irq_us": 9}, {"lro": True}, {"mtu": 9000}
+        ]  # fmt: skip
+        for number, change in enumerate(changes):
             await fabric.ensure_port(nic(**change))
             assert len(bed.opener.opened) == number + 2
         assert fake.ports[PORT].limits["max_frame"] == 9014

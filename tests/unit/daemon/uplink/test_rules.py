@@ -78,6 +78,7 @@ UP = UplinkSpec(name="up", pci=NIC, physnet="p0")
          "physnet p0: is the network of uplink up"),
         ([TAP], {"name": "u", "ifname": "eth7"}, Conflict, "eth7: is the device of port tap"),
         ([], {"name": "u", "ifname": "eth7", "irq_us": 5}, InvalidInput, "ethtool -C eth7"),
+        ([], {"name": "u", "ifname": "eth7", "lro": True}, InvalidInput, "no joined segments"),
         ([], {"name": "u", "pci": NIC, "segment": "nosuch"}, NotFound,
          "segment nosuch: does not exist. .*segment add nosuch"),
         ([VM], {"name": "u", "pci": NIC, "trunk": (TrunkRow(vid=7, segment="blue"),) * 2},

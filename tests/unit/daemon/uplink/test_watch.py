@@ -70,7 +70,8 @@ def device(action: str | None, name: str) -> Any:
 
 def test_news_arrive_a_few_at_a_time_and_a_lost_one_ends_nothing() -> None:
     async def main() -> None:
-        monitor, news = Monitor(), []
+        monitor = Monitor()
+        news: list[DeviceNews] = []
         watcher = DeviceWatcher(news.append, lambda: monitor)
         watcher.start()
         monitor.put(device("add", NIC), OSError("no buffer space"), device(None, NIC))

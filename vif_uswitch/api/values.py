@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values that parameters of the control API have: what each may be, and a sentence about it.
+
+``types.py`` makes objects of them.  The sentence is what a user reads whose
+value was refused, and what the published schema says.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+MACS_MAX = 64
+WORKERS_MAX = 32
+
+_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$(?!\n)"
+_NAME_RULE = "1 to 64 letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
+
+PortName = Annotated[str, Meta(pattern=_NAME, description=f"Name of a port: {_NAME_RULE}.")]
+SegmentName = Annotated[str, Meta(pattern=_NAME, description=f"Name of a segment: {_NAME_RULE}.")]
+SocketPath = Annotated[
+    str,
+    Meta(
+        max_length=107,
+        description="vhost-user socket: an absolute path below vhost_socket_dir, at most 107 bytes"
+        " (the kernel's limit); \"\" means NAME.sock in that directory.",
+    ),
+]
+Ifname = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,14})?$(?!\n)",
+        description="Name of the kernel's TAP device: 1 to 15 letters, digits, '.', '_' and '-'.",
+    ),
+]
+PciAddress = Annotated[
+    str,
+    Meta(
+        pattern=r"^(([0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-1][0-9A-Fa-f]\.[0-7])?$(?!\n)",
+        description="PCI address of a network adapter, as lspci -D shows it: domain, bus, device,"
+        " function, for example 0000:05:00.0; the domain may be left out if it is 0000.",
+    ),
+]
+Physnet = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,63})?$(?!\n)",
+        description="Name of the physical network behind an uplink, as Neutron knows it:"
+        f" {_NAME_RULE}; \"\": none.",
+    ),
+]
+UplinkIfname = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,14})?$(?!\n)",
+        description="Name of a network device that the kernel keeps: 1 to 15 letters, digits, '.',"
+        " '_' and '-'.",
+    ),
+]
+RingSize = Annotated[
+    int,
+    Meta(
+        ge=0, le=32768,
+        description="Descriptors in each ring of the adapter, 0: what its driver prefers. More"
+        " survive a longer pause of a worker, and cost memory and cache.",
+    ),
+]  # fmt: skip
+IrqUs = Annotated[
+    int,
+    Meta(
+        ge=0, le=10_000,
+        description="Microseconds between two interrupts of a queue, at least; 0: as often as"
+        " there is work. Only for adapters driven by --pci.",
+    ),
+]  # fmt: skip
+Vid = Annotated[int, Meta(ge=1, le=4094, description="VLAN id: 1 to 4094.")]
+Mac = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$(?!\n)",
+        description="A MAC address of one station: six hexadecimal pairs with colons,"
+        " not a group address (odd first byte) and not all zero.",
+    ),
+]
+Macs = Annotated[
+    tuple[Mac, ...],
+    Meta(max_length=MACS_MAX, description="Addresses pinned to the port, at most 64."),
+]
+Mtu = Annotated[
+    int,
+    Meta(
+        ge=68,
+        le=65521,
+        description="Bytes of layer 3 payload: 68 (what IPv4 needs) to 65521"
+        " (the longest frame is mtu + 14 bytes and must not pass 65535).",
+    ),
+]
+FloodRate = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=2**32 - 1,
+        description="Copies a second the port may cause by flooding, 0: no limit.",
+    ),
+]
+FloodBurst = Annotated[
+    int, Meta(ge=0, le=2**32 - 1, description="Copies the port may cause at once by flooding.")
+]
+FdbQuota = Annotated[
+    int, Meta(ge=0, le=5 * 2**20, description="Addresses learned from the port, at most.")
+]
+Queues = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=8,
+        description="Queue pairs that the guest may use, 1 to 8; those it does not use cost"
+        " nothing. A change counts from the next connection on.",
+    ),
+]
+MaxKbps = Annotated[
+    int,
+    Meta(
+        ge=0, le=2**31 - 1,
+        description="Kilobits a second the port may send into the switch, 0: no limit.",
+    ),
+]  # fmt: skip
+MaxBurstKbps = Annotated[
+    int,
+    Meta(
+        ge=0, le=2**31 - 1,
+        description="Kilobits the port may send at once, 0: eight tenths of max_kbps.",
+    ),
+]  # fmt: skip
+MaxKpps = Annotated[
+    int,
+    Meta(
+        ge=0, le=2**31 - 1,
+        description="Thousands of frames a second the port may send, 0: no limit.",
+    ),
+]  # fmt: skip
+MaxBurstKpps = Annotated[
+    int,
+    Meta(
+        ge=0, le=2**31 - 1,
+        description="Thousands of frames the port may send at once, 0: eight tenths of max_kpps.",
+    ),
+]  # fmt: skip
+WorkerIndex = Annotated[
+    int, Meta(ge=0, le=WORKERS_MAX - 1, description="Number of a worker, from 0.")
+]
+Description = Annotated[
+    str, Meta(max_length=256, description="Free text for people, at most 256 characters.")
+]
+Cursor = Annotated[
+    str, Meta(max_length=128, description='"" for the first page, then "next" of the page before.')
+]
