@@ -24,8 +24,6 @@
 
 /* Linux' limit, 9.5 KiB with FCS and tag; the packet buffer's thresholds are made for it. */
 #define FRAME_MAX (9728 - 4)
-/* Queues that somebody else may have left on: more than are ever used. */
-#define QUEUES_ALL 16
 /* The timer of coalescing is 4 us and must end before the interrupt's (7.3.2.1.1). */
 #define RSC_IRQ_US_MIN 8
 
@@ -82,7 +80,6 @@ static int ixgbe_open(struct nic *n)
     n->priv = calloc(1, sizeof(struct ixgbe));
     if (!n->priv)
         return -ENOMEM;
-    ixgbe_quiesce(n, QUEUES_ALL);
     rc = ixgbe_reset(n);
     if (rc == 0)
         rc = read_mac(n);
@@ -142,7 +139,6 @@ static void ixgbe_stop(struct nic *n)
         return;
     if (x->started) {
         ixgbe_stats_collect(n);
-        ixgbe_quiesce(n, n->cfg.n_queues);
         (void)ixgbe_reset(n);
         ixgbe_update(n, IXGBE_CTRL_EXT, IXGBE_CTRL_EXT_DRV_LOAD, 0);
         x->started = false;

@@ -99,14 +99,10 @@ int ixgbe_wait(const struct nic *n, uint32_t reg, uint32_t mask, uint32_t want, 
 void ixgbe_lock(const struct nic *n, uint32_t resources);
 void ixgbe_unlock(const struct nic *n, uint32_t resources);
 
-/**
- * ixgbe_quiesce() - stop interrupts, queues and DMA, in the order of 4.6.7.1.2, 4.6.8.1.2 and 5.2.5.3.2
- * @n: device, in any state, answering or not
- * @n_queues: queues that may be on
+/*
+ * From anything, queues running and bus busy included, to the state after reset: interrupts masked, EEPROM loaded, DMA
+ * initialised (4.6.3).  0 or -EIO; quiet in either case, unless the device does not answer.
  */
-void ixgbe_quiesce(struct nic *n, uint32_t n_queues);
-
-/* From anything to the state after reset, interrupts masked, EEPROM loaded, DMA initialised (4.6.3). 0 or -EIO. */
 int ixgbe_reset(struct nic *n);
 
 /* ---- ixgbe_link.c ---- */

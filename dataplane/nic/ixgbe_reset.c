@@ -16,12 +16,15 @@
 /* 5.2.5.3.2: requests on their way take 80 ms at most where completions time out as they should. */
 #define MASTER_STEP_US 100
 #define MASTER_STEPS 800
+/* Queues that are switched off before a reset: more than are ever used here. */
+#define QUEUES_ALL 16
 
 void ixgbe_sleep_us(uint32_t us)
 {
-    const struct timespec t = { .tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000 };
+    struct timespec left = { .tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000 };
 
-    nanosleep(&t, NULL);        /* a signal may cut it short: waits look again, and settling times have room */
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        ;
 }
 
 int ixgbe_wait(const struct nic *n, uint32_t reg, uint32_t mask, uint32_t want, uint32_t step_us, uint32_t steps)
@@ -127,6 +130,8 @@ static void stop_tx_queue(const struct nic *n, uint32_t q)
 
 static void stop_rx_queue(const struct nic *n, uint32_t q)
 {
+    if (!(ixgbe_read(n, IXGBE_RXDCTL(q)) & IXGBE_RXDCTL_ENABLE))
+        return;
     ixgbe_update(n, IXGBE_RXDCTL(q), IXGBE_RXDCTL_ENABLE, 0);
     (void)ixgbe_wait(n, IXGBE_RXDCTL(q), IXGBE_RXDCTL_ENABLE, 0, 100, 100);
 }
@@ -151,13 +156,12 @@ static void disable_master(struct nic *n)
     ixgbe_update(n, IXGBE_HLREG0, IXGBE_HLREG0_LPBK, 0);
 }
 
-void ixgbe_quiesce(struct nic *n, uint32_t n_queues)
+/* Interrupts, queues and DMA, in the order of 4.6.7.1.2, 4.6.8.1.2 and 5.2.5.3.2, whoever left them on. */
+static void quiesce(struct nic *n)
 {
-    if (nic_is_gone(ixgbe_read(n, IXGBE_STATUS)))
-        return;
     mask_interrupts(n);
     ixgbe_update(n, IXGBE_RXCTRL, IXGBE_RXCTRL_RXEN, 0);
-    for (uint32_t q = 0; q < n_queues; q++) {
+    for (uint32_t q = 0; q < QUEUES_ALL; q++) {
         stop_tx_queue(n, q);
         stop_rx_queue(n, q);
     }
@@ -196,6 +200,7 @@ int ixgbe_reset(struct nic *n)
 
     if (nic_is_gone(ixgbe_read(n, IXGBE_STATUS)))
         return -EIO;
+    quiesce(n);
     rc = reset_once(n);
     if (rc == 0 && x->double_reset)
         rc = reset_once(n);

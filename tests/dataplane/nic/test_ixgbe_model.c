@@ -108,7 +108,7 @@ TEST(haste_after_a_reset_is_noticed)
     rig_destroy(r);
 }
 
-/* ---- descriptors, with the driver's rings ---- */
+/* ---- descriptors, with the driver's rings; the engine prints what it finds ---- */
 
 static uint8_t *transmit_ring(struct rig *r)
 {
