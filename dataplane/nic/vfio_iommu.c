@@ -221,7 +221,7 @@ static int explain(int rc, const struct dma_pool *pool)
 int vfio_map_pool(struct nic_device *d, struct dma_pool *pool)
 {
     const struct vfio *const v = vfio_of(d);
-    struct vfio_range range[VFIO_RANGES_MAX];
+    struct vfio_range range[VFIO_RANGES_MAX] = { { 0 } };
     const int n = v->iommufd ? iommufd_ranges(v, range) : container_ranges(v, range);
 
     if (n < 0)
