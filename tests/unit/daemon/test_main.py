@@ -275,3 +275,23 @@ def test_systemd_hears_ready_and_stopping_and_the_process_is_confined(daemon: Da
         assert heard == b"STOPPING=1"
     lines = daemon.log.read_text().splitlines()
     assert any(json.loads(line)["message"].startswith("ready") for line in lines if line[0] == "{")
+
+
+def test_an_uplink_whose_adapter_is_absent_keeps_nobody_from_starting(daemon: Daemon) -> None:
+    daemon.state.parent.mkdir(mode=0o700)
+    spec = {"name": "up0", "pci": "ffff:ff:1f.7", "segment": "blue"}
+    value = {
+        "format": 2, "segments": [{"id": 1, "name": "blue"}], "ports": [],
+        "uplinks": [{"id": 0, "uplink": spec}],
+    }  # fmt: skip
+    daemon.state.write_text(json.dumps(value))
+    daemon.start()
+    with daemon.client() as client:
+        (uplink,) = client.uplink_list()
+        assert uplink["port"]["link"] == "waiting" and uplink["adapter"] is None
+        assert "PCI device ffff:ff:1f.7: does not exist" in uplink["port"]["reason"]
+        with pytest.raises(USwitchError, match=r"PCI device ffff:ff:1f\.6: does not exist"):
+            client.uplink_ensure({"name": "up1", "pci": "ffff:ff:1f.6"})
+        client.port_add({"name": "vm1", "segment": "blue"})
+        assert client.uplink_delete("up0")
+    assert "uplinks" not in json.loads(daemon.state.read_text())

@@ -132,7 +132,8 @@ def open_device(address: str, system: System = HOST) -> VfioDevice:
     if cdev and os.path.exists(cdev) and os.path.exists(iommu):
         group = os.path.join(system.dev, "vfio", device.group)
         # A host's rule may give away one kind of node only: take the one that we were given.
-        if os.access(cdev, os.R_OK | os.W_OK) or not os.access(group, os.R_OK | os.W_OK):
+        mine = os.access(cdev, os.R_OK | os.W_OK) and os.access(iommu, os.R_OK | os.W_OK)
+        if mine or not os.access(group, os.R_OK | os.W_OK):
             return _open_cdev(device, cdev, iommu, system)
     return _open_group(device, system)
 

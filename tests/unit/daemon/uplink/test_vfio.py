@@ -69,9 +69,12 @@ def test_a_group_will_do_without_iommufd(kernel: Kernel) -> None:
     assert opened(kernel) == (False, 3)
 
 
-def test_the_node_that_we_may_use_is_taken(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("denied", ["/vfio/devices/vfio3", "/iommu"])
+def test_the_node_that_we_may_use_is_taken(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, denied: str
+) -> None:
     kernel.add(cdev="vfio3")
-    monkeypatch.setattr(os, "access", lambda path, mode: "devices" not in path)
+    monkeypatch.setattr(os, "access", lambda path, mode: not path.endswith(denied))
     assert opened(kernel) == (False, 3)
 
 
