@@ -36,6 +36,7 @@ from vif_uswitch.exceptions import (
     Unavailable,
     USwitchError,
 )
+from vif_uswitch.uplink.devices import switch_driver
 
 GET_API_VERSION = 0x3B64
 CHECK_EXTENSION = 0x3B65
@@ -90,9 +91,14 @@ def check_device(address: str, system: System = HOST) -> PciDevice:
             "PCI device", address, f"is no network adapter (class {device.base_class:02x})",
             "'uswitch-uplink list' shows the adapters of this host.",
         )  # fmt: skip
+    names = f" --ifname {device.ifnames[0]}" if device.ifnames else " --ifname"
+    if not switch_driver(device.vendor, device.device):
+        raise InvalidInput(
+            "adapter", f"{address} ({device.ids})", "no driver of this switch knows such a device",
+            f"Leave it to the kernel, and use AF_XDP:{names}",
+        )  # fmt: skip
     if not device.on_vfio:
         has = f"is driven by the kernel's {device.driver}" if device.driver else "has no driver"
-        names = f" --ifname {device.ifnames[0]}" if device.ifnames else " --ifname"
         raise Conflict(
             "adapter", f"{address} ({device.ids})", f"{has}, not by vfio-pci",
             f"Give it to the switch (root): uswitch-uplink bind {address}; or leave it to the"

@@ -100,6 +100,17 @@ def test_something_else_than_an_adapter(kernel: Kernel) -> None:
     refused(kernel, InvalidInput, NIC, "is no network adapter (class 01)", "uswitch-uplink list")
 
 
+def test_an_adapter_that_the_switch_has_no_driver_for(kernel: Kernel) -> None:
+    """Said before anybody takes it from the kernel in vain."""
+    kernel.add(driver="mlx5_core", ids=(0x15B3, 0x1017), ifname="eth9")
+    refused(
+        kernel, InvalidInput, f"{NIC} (15b3:1017)", "no driver of this switch knows",
+        "AF_XDP: --ifname eth9",
+    )  # fmt: skip
+    kernel.drive(NIC, "vfio-pci")
+    refused(kernel, InvalidInput, "no driver of this switch knows")
+
+
 def test_driven_by_the_kernel(kernel: Kernel) -> None:
     kernel.add(driver="igb", ifname="eth7")
     refused(
