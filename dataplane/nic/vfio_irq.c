@@ -17,9 +17,9 @@
 #include "nic/vfio.h"
 
 /* A request with the most eventfds that one needs. */
-struct irq_set {
+union irq_set {
     struct vfio_irq_set head;
-    int32_t fd[US_QUEUES_MAX + 1];
+    uint8_t room[sizeof(struct vfio_irq_set) + (US_QUEUES_MAX + 1) * sizeof(int32_t)];
 };
 
 /* How many vectors of a kind the device has. */
@@ -34,16 +34,16 @@ static uint32_t count_vectors(const struct vfio *v, uint32_t index)
 
 static int set_eventfds(const struct vfio *v, uint32_t index, const int *fd, uint32_t n)
 {
-    struct irq_set set = {
+    union irq_set set = {
         .head = {
-            .argsz = (uint32_t)(sizeof(set.head) + n * sizeof(set.fd[0])),
+            .argsz = (uint32_t)(sizeof(set.head) + n * sizeof(*fd)),
             .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
             .index = index,
             .count = n,
         },
     };
 
-    memcpy(set.head.data, fd, n * sizeof(*fd));
+    memcpy(set.room + sizeof(set.head), fd, n * sizeof(*fd));
     return ioctl(v->fd, VFIO_DEVICE_SET_IRQS, &set) < 0 ? -errno : 0;
 }
 
