@@ -24,13 +24,15 @@ static int check_device(const struct us_port_add *add, uint32_t n_fds)
     const uint32_t flags = add->kind == US_KIND_NIC ? US_NIC_IOMMUFD | US_NIC_ZERO_COPY | US_NIC_LRO : US_NIC_ZERO_COPY;
 
     if (add->kind == US_KIND_VHOST || add->kind == US_KIND_TAP) {
-        if (add->n_queues || add->ring_size || add->irq_us || add->nic_flags)
+        if (add->n_queues || add->ring_size || add->irq_us || add->nic_flags || add->ifindex)
             return -EINVAL;
         return n_fds == (add->kind == US_KIND_TAP ? 1 : 0) ? 0 : -EINVAL;
     }
     if (add->n_queues < 1 || add->n_queues > US_QUEUES_MAX || add->ring_size > US_RING_SIZE_MAX)
         return -EINVAL;
     if (add->irq_us > (add->kind == US_KIND_NIC ? IRQ_US_MAX : 0) || add->nic_flags & ~flags)
+        return -EINVAL;
+    if ((add->ifindex != 0) != (add->kind == US_KIND_XDP))
         return -EINVAL;
     return n_fds == (add->kind == US_KIND_NIC ? 2 : add->n_queues) ? 0 : -EINVAL;
 }

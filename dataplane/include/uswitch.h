@@ -195,6 +195,8 @@ struct us_port_add {
     uint32_t ring_size;         /* NIC, XDP: descriptors a ring, 0: the driver's choice; else 0 */
     uint32_t irq_us;            /* NIC: at most one interrupt a queue in so many microseconds; else 0 */
     uint32_t nic_flags;         /* US_NIC_*; else 0 */
+    uint32_t ifindex;           /* XDP: the kernel's device, in the network namespace of its sockets; else 0 */
+    uint32_t spare;
 };
 
 #define US_NIC_IOMMUFD 1        /* NIC: the first device fd is an iommufd, the device a cdev; else container and group */
@@ -415,7 +417,7 @@ int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int stat
  */
 /* Read link and hardware counters into the state page; -ENOTSUP: neither NIC nor XDP. */
 int uswitch_nic_read(struct uswitch *us, uint32_t port_id);
-/* Reset a fenced adapter and start it anew; queues, tags and addresses stay. */
+/* Reset a fenced adapter and start it anew; queues, tags and addresses stay. -ENOTSUP: XDP, which takes a new port. */
 int uswitch_nic_reset(struct uswitch *us, uint32_t port_id);
 /*
  * Interrupts of adapters that are no queue's, for callers that do not use the link's loop: when the fd is readable,

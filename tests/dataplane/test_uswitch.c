@@ -189,7 +189,7 @@ TEST(tap_needs_a_tap)
 /* What an adapter's request may hold; no driver looks at its fds before that is right. */
 TEST(adapter_arguments)
 {
-    const struct us_port_add good = { .port_id = 3, .kind = US_KIND_NIC, .max_frame = 1514, .n_queues = 2 };
+    struct us_port_add good = { .port_id = 3, .kind = US_KIND_NIC, .max_frame = 1514, .n_queues = 2 };
     struct uswitch *us = make_switch(0);
     const int state_fd = us_state_page_create(3), fds[3] = { STDIN_FILENO, STDIN_FILENO, STDIN_FILENO };
     struct us_port_add bad;
@@ -207,6 +207,10 @@ TEST(adapter_arguments)
     BAD_NIC(ring_size, US_RING_SIZE_MAX + 1, 2);
     BAD_NIC(irq_us, 100001, 2);
     BAD_NIC(nic_flags, 8, 2);
+    BAD_NIC(ifindex, 1, 2);
+    BAD_NIC(kind, US_KIND_XDP, 2);      /* no device named */
+    good.kind = US_KIND_XDP;
+    good.ifindex = 1;
     BAD_NIC(kind, US_KIND_XDP, 3);      /* two queues, three sockets */
     CHECK_EQ(uswitch_nic_read(us, 3), -ENOENT);
     CHECK_EQ(uswitch_nic_reset(us, US_PORTS_MAX), -ENOENT);

@@ -112,6 +112,7 @@ class NicSetup:
     ring_size: int = 0  # descriptors; 0: the driver's choice
     irq_us: int = 0  # at most one interrupt a queue in so many microseconds
     flags: int = 0  # layout.NIC_IOMMUFD, NIC_ZERO_COPY, NIC_LRO
+    ifindex: int = 0  # AF_XDP: the kernel's device
 
 
 NO_NIC = NicSetup()

@@ -107,7 +107,7 @@ def test_every_request_has_its_struct_and_fds() -> None:
             "flood_rate": 1, "flood_burst": 2, "fdb_quota": 3, "max_frame": 1514,
             "rate": RateLimit(4, 5, 6, 7),
         }  # fmt: skip
-        device: dict[str, Any] = {"device_fds": [fd] * 8, "nic": NicSetup(8, 512, 0, 2)}
+        device: dict[str, Any] = {"device_fds": [fd] * 8, "nic": NicSetup(8, 512, 0, 2, 3)}
         log = DirtyLog(32, 64, fd, ((0, 0x1000), (1, 0x2000)))
         kicked = RingSetup(**{**{s: getattr(SETUP, s) for s in SETUP.__slots__}, "kick_fd": fd})
         for call, kind, size, n_fds in (
