@@ -23,6 +23,7 @@
 #include "tap/tap_port.h"
 #include "uswitch_priv.h"
 #include "vhost/vhost_port.h"
+#include "xdp/xdp_port.h"
 
 uint32_t uswitch_port_count(const struct uswitch *us)
 {
@@ -69,6 +70,8 @@ static int make_driver(const struct uswitch *us, const struct us_port_add *add, 
         return tap_port_create(add, state, device_fds[0], shared, us->news_fd, out);
     case US_KIND_NIC:
         return nic_port_create(add, state, device_fds, 2, shared, us->news_fd, out);
+    case US_KIND_XDP:
+        return xdp_port_create(add, state, device_fds, add->n_queues, shared, us->news_fd, out);
     default:
         return -ENOTSUP;
     }
@@ -172,6 +175,8 @@ int uswitch_port_limits(struct uswitch *us, const struct us_port_limits *limits)
     /* The adapter and its buffers were set up for so much. */
     if (p->kind == US_KIND_NIC && limits->max_frame > nic_port_max_frame(p))
         return -ERANGE;
+    if (p->kind == US_KIND_XDP && limits->max_frame > xdp_port_max_frame(p))
+        return -ERANGE;
     flood_set(&p->flood, limits->flood_rate, limits->flood_burst);
     limit_set(&p->limit, &(struct limit_values){ limits->max_kbps, limits->burst_kbit, limits->max_kpps,
                                                  limits->burst_kpkt });
@@ -221,7 +226,9 @@ int uswitch_nic_read(struct uswitch *us, uint32_t port_id)
     struct port *p;
     const int rc = adapter(us, port_id, &p);
 
-    return rc < 0 ? rc : nic_port_read(p);
+    if (rc < 0)
+        return rc;
+    return p->kind == US_KIND_XDP ? xdp_port_read(p) : nic_port_read(p);
 }
 
 /* The queues come back only with the device: a fenced one has nothing for a worker. */
@@ -232,6 +239,9 @@ int uswitch_nic_reset(struct uswitch *us, uint32_t port_id)
 
     if (rc < 0)
         return rc;
+    /* A socket cannot be set up twice: a new port, with new sockets. */
+    if (p->kind == US_KIND_XDP)
+        return -ENOTSUP;
     for (uint32_t i = 0; i < p->n_queues; i++)
         take_queue(&p->rxq[i]);
     rc = nic_port_reset(p);
