@@ -81,7 +81,7 @@ def refusals(host: Host, device: Device, network: Network, together: Collection[
     """Why not; the most serious first, none if it may be taken.  ``together``: taken in one go."""
     ours = {*configured(host), *together, device.address}
     return [
-        *_in_use_by_ip(host, device, network),
+        *used_by_ip(host, device.interfaces, network),
         *_wrong_kind(device),
         *_in_use_otherwise(host, device),
         *_unconfined(host, device),
@@ -99,10 +99,10 @@ def _wrong_kind(device: Device) -> list[Refusal]:
     return []
 
 
-def _in_use_by_ip(host: Host, device: Device, network: Network) -> list[Refusal]:
+def used_by_ip(host: Host, interfaces: Collection[str], network: Network) -> list[Refusal]:
     """The way into this host stays; what a bridge or bond carries, its members carry."""
     found = []
-    for name in device.interfaces:
+    for name in interfaces:
         above = _uppers(host, name)
         for one in (name, *above):
             route = " and ".join(sorted(set(network.defaults.get(one, ()))))

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``uswitch-xdp``: AF_XDP sockets of interfaces that the kernel keeps, for the switch.
+
+Root runs ``attach`` and ``detach`` for an interface.  ``serve`` is started by
+systemd for one connection at uswitch-xdp.socket, answers one request for the
+sockets of an interface that was attached, and ends.  It reads nothing that a
+guest or the network could have written.
+
+The switch needs new sockets whenever its dataplane was started anew, so they
+cannot be handed over once and for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import errno
+import json
+import os
+import pwd
+import re
+import socket
+import struct
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from typing import Any
+
+from vif_uswitch.cmd.output import plain
+from vif_uswitch.exceptions import Conflict, Forbidden, InvalidInput, NotFound, USwitchError
+from vif_uswitch.uplink import checks
+from vif_uswitch.uplink.host import Host
+from vif_uswitch.uplink.root import RootHost
+from vif_uswitch.uplink.xdp_program import Program
+from vif_uswitch.version import version
+
+ALLOWED = "/etc/uswitch/xdp.d"  # a file for each interface: root's list, "force" inside or nothing
+USER = "uswitch"
+AF_XDP = 44
+REQUEST_MAX = 256
+QUEUES_MAX = 8  # US_QUEUES_MAX
+REQUEST_S = 5.0
+# Linux before 6.2 takes a socket into the map only when the dataplane has set it up.
+PLACE_TRIES = 1000
+PLACE_PAUSE_S = 0.01
+
+_NAME = re.compile(r"(?!\.\.?$)[^\s/:%\x00-\x1f\x7f-\uffff]{1,15}")
+_EPILOG = "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 4 not found."
+_ATTACH = """\
+Puts an XDP program on the interface (native if its driver can, else generic) and allows
+user uswitch to ask for AF_XDP sockets of it. While the switch has such sockets, all that
+arrives goes to the switch; without them, to the kernel as before. Refused for interfaces
+that carry the default route or an address, or are part of a bridge, bond or VLAN.
+"""
+_DETACH = "Takes the program off, and forgets the interface: the kernel has it for itself again."
+_SERVE = "Started by systemd for each connection to uswitch-xdp.socket."
+
+
+def check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidInput("interface", name, "is no name of a network interface", "See: ip link")
+    return name
+
+
+def ifindex_of(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        raise NotFound("interface", name, "does not exist in this network namespace",
+                       "See: ip link") from error  # fmt: skip
+
+
+def refuse_if_used(host: Host, name: str) -> None:
+    """The questions that are asked for an adapter as well: this host keeps its network."""
+    found = checks.used_by_ip(host, (name,), checks.read_network(host))
+    if found:
+        why = "; ".join(one.why for one in found)
+        raise Conflict("interface", name, f"is in use: {why}",
+                       f"{found[0].todo} If you know better: uswitch-xdp attach --force"
+                       f" {name}")  # fmt: skip
+
+
+def program_of(name: str) -> Program:
+    index = ifindex_of(name)
+    return Program.find(index, name) or Program.attach(index, name)
+
+
+def attach(host: RootHost, name: str, force: bool) -> str:
+    ifindex_of(check_name(name))
+    if not force:
+        refuse_if_used(host, name)
+    with closing(program_of(name)) as program:
+        host.store(f"{ALLOWED}/{name}", "force\n" if force else "")
+        how = "" if program.mode == "native" else " (its driver has no native XDP: slower)"
+        return f"{name}: {program.mode} XDP{how}. Undo: uswitch-xdp detach {name}"
+
+
+def detach(host: Host, name: str) -> str:
+    known = check_name(name) in host.names(ALLOWED)
+    host.path(f"{ALLOWED}/{name}").unlink(missing_ok=True)
+    program = None
+    with suppress(NotFound):
+        program = Program.find(ifindex_of(name), name)
+    if program:
+        with closing(program):
+            program.detach()
+    elif not known:
+        raise NotFound("interface", name, "was not attached", f"See: ls {ALLOWED}")
+    return f"{name}: is the kernel's again"
+
+
+# ---- one request ----
+
+
+def check_peer(peer: socket.socket) -> None:
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    _pid, uid, _gid = struct.unpack("3i", credentials)
+    allowed = {0}
+    with suppress(KeyError):
+        allowed.add(pwd.getpwnam(USER).pw_uid)
+    if uid not in allowed:
+        raise Forbidden("user", uid, f"gets no AF_XDP sockets: only {USER} and root do")
+
+
+def read_request(peer: socket.socket) -> tuple[str, int]:
+    """{"ifname": "eth1", "queues": 2}"""
+    data = peer.recv(REQUEST_MAX + 1)
+    try:
+        request: Any = json.loads(data) if len(data) <= REQUEST_MAX else None
+        name, queues = request["ifname"], request["queues"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        name = queues = None
+    if type(name) is not str or type(queues) is not int or not 1 <= queues <= QUEUES_MAX:
+        raise InvalidInput("request", ascii(data[:40]), 'is not {"ifname": NAME, "queues": 1..8}')
+    return check_name(name), queues
+
+
+def open_sockets(host: Host, name: str, queues: int) -> tuple[Program, list[socket.socket]]:
+    if name not in host.names(ALLOWED):
+        raise Forbidden("interface", name, "was not given to the switch",
+                        f"As root: uswitch-xdp attach {name}")  # fmt: skip
+    if host.text(f"{ALLOWED}/{name}") != "force":
+        refuse_if_used(host, name)
+    have = sum(one.startswith("rx-") for one in host.names(f"/sys/class/net/{name}/queues"))
+    if 0 < have < queues:
+        raise InvalidInput("queues", queues, f"are more than {name} has ({have})",
+                           f"See: ethtool -l {name}; or ask for {have}.")  # fmt: skip
+    return program_of(name), [socket.socket(AF_XDP, socket.SOCK_RAW, 0) for _ in range(queues)]
+
+
+def place(program: Program, sockets: Sequence[socket.socket]) -> None:
+    """Each socket into the map, at once or as soon as it is set up."""
+    waiting = list(enumerate(sockets))
+    for _ in range(PLACE_TRIES):
+        waiting = [(queue, one) for queue, one in waiting
+                   if not program.place(queue, one.fileno())]  # fmt: skip
+        if not waiting:
+            return
+        time.sleep(PLACE_PAUSE_S)
+    raise USwitchError("sockets", len(waiting), "were not set up in time",
+                       "Frames stay with the kernel.")  # fmt: skip
+
+
+def serve(host: Host, peer: socket.socket) -> None:
+    peer.settimeout(REQUEST_S)
+    try:
+        check_peer(peer)
+        program, sockets = open_sockets(host, *read_request(peer))
+    except (USwitchError, OSError) as error:
+        refused = (error if isinstance(error, USwitchError)
+                   else USwitchError("AF_XDP", why=str(error)))  # fmt: skip
+        _complain(refused)
+        said = {"code": refused.code, "message": str(refused), "data": refused.data()}
+        peer.send(json.dumps({"error": said}).encode())
+        return
+    with closing(program):
+        answer = json.dumps({"mode": program.mode, "ifindex": program.ifindex}).encode()
+        fds = array.array("i", [one.fileno() for one in sockets])
+        peer.sendmsg([answer], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        peer.close()
+        place(program, sockets)
+
+
+# ---- command line ----
+
+
+def build() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="uswitch-xdp", allow_abbrev=False, epilog=_EPILOG,
+        description="Lets the switch use network interfaces that the kernel keeps (AF_XDP).",
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"uswitch-xdp {version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    for name, help_, description in (
+        ("attach", "let the switch use an interface (root)", _ATTACH),
+        ("detach", "give it back to the kernel (root)", _DETACH),
+        ("serve", "answer one request on standard input, a socket (systemd)", _SERVE),
+    ):
+        command = commands.add_parser(name, help=help_, description=description, allow_abbrev=False)
+        if name != "serve":
+            command.add_argument("ifname", metavar="IFNAME", help="network interface, see: ip link")
+        if name == "attach":
+            command.add_argument("--force", action="store_true",
+                                 help="even if this host may lose its network")  # fmt: skip
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, host: RootHost | None = None) -> int:
+    args = build().parse_args(argv)
+    host = host or RootHost()
+    try:
+        if os.geteuid() != 0:
+            raise Forbidden("uswitch-xdp", args.command, "changes the host, which only root may")
+        if args.command == "serve":
+            serve(host, socket.socket(fileno=0))
+        elif args.command == "attach":
+            print(plain(attach(host, args.ifname, args.force)))
+        else:
+            print(plain(detach(host, args.ifname)))
+    except USwitchError as error:
+        _complain(error)
+        return error.exit_status
+    except OSError as error:
+        vanished = error.errno in (errno.ENODEV, errno.ENXIO)
+        _complain(USwitchError("interface" if vanished else "uswitch-xdp",
+                               why=f"vanished: {error}" if vanished else str(error)))  # fmt: skip
+        return 1
+    return 0
+
+
+def _complain(error: USwitchError) -> None:
+    print(f"uswitch-xdp: {plain(str(error))}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
