@@ -17,7 +17,7 @@ from pathlib import Path
 from testbed import TestbedError
 from testbed.process import cpu_seconds
 
-from . import quiet
+from . import quiet, veth
 from .cases import IO, OVS, Case
 from .contenders import CONTENDERS, Contender, Uswitch
 from .load import Guests, parse_answer
@@ -114,6 +114,17 @@ def kernel(setting: Setting) -> Iterator[Figure]:
     if done.returncode:
         raise TestbedError(f"TAP devices and a bridge: {done.stderr.strip() or done.returncode}")
     yield Figure("round trip, sleeping", KERNEL, parse_answer(done.stdout)["p50"], "us")
+
+
+def af_xdp(size: int) -> Callable[[Setting], Iterator[Figure]]:
+    """Two devices of the kernel joined by its bridge, then by this switch through AF_XDP."""
+    def run(setting: Setting) -> Iterator[Figure]:
+        name = f"veth to veth, {size} B"
+        for subject, way, limits in ((KERNEL, veth.bridge, ()),
+                                     (OURS, veth.af_xdp, (Limit(1.0, KERNEL, at_least=True),))):
+            rate = way(setting.programs / "veths", setting.cpus, setting.seconds, size)
+            yield Figure(name, subject, rate / 1e6, "Mpps", limits)
+    return run
 
 
 def large(setting: Setting) -> Iterator[Figure]:
@@ -243,6 +254,7 @@ def limited(setting: Setting) -> Iterator[Figure]:
 EXPERIMENTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
     **{f"rtt-{name}": spinning(kind) for name, kind in CONTENDERS.items()},
     "sleep-uswitch": sleeping, "sleep-kernel": kernel, "64k": large,
+    "xdp-64": af_xdp(64), "xdp-1514": af_xdp(1514),
     **{f"idle-{name}": idle(kind) for name, kind in CONTENDERS.items()},
     "control": control, "fairness": fairness, "fairness-limited": limited,
 }

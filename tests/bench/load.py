@@ -28,13 +28,15 @@ FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
 def build(directory: Path) -> None:
-    """Both programs, into ``directory``."""
+    """All programs, into ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
     newest = max(path.stat().st_mtime for path in SOURCES.iterdir())
-    made = [directory / "guests", directory / "taps"]
+    alone = ("taps", "veths")
+    made = [directory / name for name in ("guests", *alone)]
     if all(path.exists() and path.stat().st_mtime > newest for path in made):
         return
-    _run(["cc", *FLAGS, "-o", str(made[1]), str(SOURCES / "taps.c")])
+    for name in alone:
+        _run(["cc", *FLAGS, "-o", str(directory / name), str(SOURCES / f"{name}.c")])
     flags, libs = (_run(["pkg-config", what, "libdpdk"]).split() for what in ("--cflags", "--libs"))
     sources = [str(SOURCES / name) for name in ("main.c", "load.c", "probe.c")]
     _run(["cc", *FLAGS, *flags, "-o", str(made[0]), *sources, *libs])
