@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -28,6 +29,7 @@ from vif_uswitch.daemon.uplink import memlock, pci, vfio
 from vif_uswitch.daemon.uplink.backoff import Backoff
 from vif_uswitch.daemon.uplink.refusal import AdapterRefused, explain
 from vif_uswitch.daemon.uplink.vfio import VfioDevice
+from vif_uswitch.daemon.uplink.xdp_sockets import open_xdp_sockets
 from vif_uswitch.dataplane import layout
 from vif_uswitch.dataplane.base import (
     Dataplane,
@@ -49,7 +51,8 @@ class Adapters:
     """How adapters are opened; tests have another way."""
 
     open_vfio: Callable[[str], VfioDevice] = vfio.open_device
-    open_xdp: Callable[[str, int], Sequence[int]] | None = None
+    open_xdp: Callable[[str, int], Sequence[int]] | None = open_xdp_sockets
+    ifindex: Callable[[str], int] = socket.if_nametoindex
     ids: Callable[[str], str] = pci.ids
     memlock: Callable[[], int] = memlock.limit
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -264,6 +267,10 @@ class XdpPort(UplinkPort):
     ) -> None:
         super().__init__(config, page, around, adapters)
         self._sockets: tuple[int, ...] = ()  # only while a dataplane is told of them
+        self._ifindex = 0
+
+    def setup(self, queues: int) -> NicSetup:
+        return replace(super().setup(queues), ifindex=self._ifindex)
 
     @classmethod
     def make(cls, config: PortConfig, around: Surroundings, adapters: Adapters) -> XdpPort:
@@ -293,6 +300,7 @@ class XdpPort(UplinkPort):
                 "Give the PCI address of an adapter: --pci",
             )  # fmt: skip
         try:
+            self._ifindex = self.adapters.ifindex(ifname)
             return tuple(await asyncio.to_thread(open_xdp, ifname, self.config.queues))
         except USwitchError as error:
             raise AdapterRefused(

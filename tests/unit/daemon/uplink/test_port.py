@@ -67,7 +67,7 @@ class Bed:
         self.allowed = 8 << 20
         rig.adapters = Adapters(
             open_vfio=self.opener, open_xdp=self.sockets, ids=lambda _: "8086:10c9",
-            memlock=lambda: self.allowed, sleep=self._sleep,
+            memlock=lambda: self.allowed, sleep=self._sleep, ifindex=lambda _: 7,
         )  # fmt: skip
 
     async def _sleep(self, seconds: float) -> None:
@@ -461,7 +461,7 @@ def test_every_dataplane_gets_new_sockets_and_nobody_else_keeps_them() -> None:
         await fabric.ensure_port(xdp())
         port = bed.rig.fake.ports[PORT]
         assert port.kind == layout.KIND_XDP and len(port.device_fds) == 2
-        assert port.nic == NicSetup(2, 0, 0, 0)
+        assert port.nic == NicSetup(2, 0, 0, 0, 7)
         assert not any(map(is_open, bed.sockets.fds))
         assert len(bed.rig.fake.escrow[PORT, escrow.SLOT_PORT][1]) == 1
         bed.rig.fake.kill()
