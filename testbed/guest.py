@@ -22,7 +22,7 @@ from testbed import TestbedError, unprivileged
 from testbed.accel import READY_MARK
 from testbed.console import CommandPort, Result
 from testbed.process import Child
-from testbed.qemu import Machine, Network, Nic, command_line
+from testbed.qemu import Device, Machine, Network, Nic, command_line
 from testbed.qmp import Qmp, QmpError
 
 BOOT_SECONDS = 120.0
@@ -45,7 +45,7 @@ class Guest:
         self.machine = machine
         self.directory = directory
         self.network = network
-        self.nics: dict[int, Nic] = {}
+        self.nics: dict[int, Device] = {}
         self._outlive = outlive
         self._child: Child | None = None
         self._seen = 0  # bytes of the log that belong to earlier boots
@@ -77,7 +77,7 @@ class Guest:
 
     # -- start ---------------------------------------------------------------------------------
 
-    def boot(self, nics: Sequence[Nic] = ()) -> None:
+    def boot(self, nics: Sequence[Device] = ()) -> None:
         """Start QEMU with these NICs; returns at once, see wait_ready()."""
         self._start(nics, None)
 
@@ -105,7 +105,7 @@ class Guest:
             except TestbedError:
                 status = "none"
 
-    def receive(self, nics: Sequence[Nic], uri: str) -> None:
+    def receive(self, nics: Sequence[Device], uri: str) -> None:
         """Start as the destination of a migration; it stays paused when that is complete."""
         self._start(nics, uri)
         self._wait_status("inmigrate")
@@ -124,7 +124,7 @@ class Guest:
         """All of the state has arrived; paused, for resume()."""
         self._wait_status("paused", "prelaunch")
 
-    def _start(self, nics: Sequence[Nic], incoming: str | None) -> None:
+    def _start(self, nics: Sequence[Device], incoming: str | None) -> None:
         if self._child is not None and self._child.alive():
             raise TestbedError(f"guest {self.name} runs already")
         for kind in ("qmp", "cmd", "tty", "log"):

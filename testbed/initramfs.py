@@ -23,14 +23,38 @@ from testbed.cache import Cache, digest, file_digest
 from testbed.kernel import Kernel
 
 KIND = "initramfs"
-GUEST_FILES = Path(__file__).resolve().parent / "guest"
-MODULES = ("virtio_pci", "virtio_net", "8021q")
-# dash, because busybox' shell prefers its own applets to programs of the same name.
-PROGRAMS = {"dash": "dash", "ping": "iputils-ping", "iperf3": "iperf3", "ethtool": "ethtool",
-            "ip": "iproute2"}
+HERE = Path(__file__).resolve().parent
 DIRECTORIES = ("bin", "sbin", "dev", "proc", "sys", "etc", "root", "tmp", "run", "usr/bin",
                "usr/sbin", "lib/modules")
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What is in an archive beside busybox: ``init`` becomes /init, other scripts programs."""
+
+    modules: tuple[str, ...]
+    programs: tuple[tuple[str, str], ...]  # and the package to install for each
+    scripts: tuple[Path, ...]
+
+
+def _scripts(*directories: str) -> tuple[Path, ...]:
+    return tuple(sorted(path for name in directories for path in (HERE / name).iterdir()
+                        if path.is_file()))
+
+
+# dash, because busybox' shell prefers its own applets to programs of the same name.
+GUEST = Image(
+    ("virtio_pci", "virtio_net", "8021q"),
+    (("dash", "dash"), ("ping", "iputils-ping"), ("iperf3", "iperf3"), ("ethtool", "ethtool"),
+     ("ip", "iproute2")),
+    _scripts("guest"),
+)
+# Only what leads to the real host's files; the rest is there (testbed/vfio_guest.py).
+NESTED = Image(
+    ("virtio_pci", "9pnet_virtio", "9p", "overlay"), (),
+    (*_scripts("nested"), HERE / "guest" / "guest-commands"),
+)
 
 
 @dataclass(slots=True)
@@ -147,20 +171,20 @@ def _find_busybox() -> Path:
     return path
 
 
-def build(cache: Cache, kernel: Kernel) -> Path:
+def build(cache: Cache, kernel: Kernel, image: Image = GUEST) -> Path:
     """The initramfs for this kernel and this host's programs."""
-    programs = [find_program(name, package) for name, package in PROGRAMS.items()]
-    sources = [_find_busybox(), *programs, *sorted(p for p in GUEST_FILES.iterdir() if p.is_file())]
-    key = digest(kernel.version, *MODULES, file_digest(Path(__file__)),
+    programs = [find_program(name, package) for name, package in image.programs]
+    sources = [_find_busybox(), *programs, *image.scripts]
+    key = digest(kernel.version, *image.modules, file_digest(Path(__file__)),
                  *(file_digest(path.resolve()) for path in sources))
 
     def make(work: Path) -> None:
-        (work / "guest.cpio").write_bytes(compose(kernel, sources[0], programs))
+        (work / "guest.cpio").write_bytes(compose(kernel, image, sources[0], programs))
 
     return cache.get(KIND, key, make) / "guest.cpio"
 
 
-def compose(kernel: Kernel, busybox: Path, programs: list[Path]) -> bytes:
+def compose(kernel: Kernel, image: Image, busybox: Path, programs: list[Path]) -> bytes:
     """Write the archive from its parts."""
     archive = Archive()
     for directory in DIRECTORIES:
@@ -171,22 +195,22 @@ def compose(kernel: Kernel, busybox: Path, programs: list[Path]) -> bytes:
         archive.file(f"usr/bin/{program.name}", program.read_bytes(), 0o755)
         for library in libraries(program):
             archive.file(str(library), library.read_bytes(), 0o755)
-    _add_modules(archive, kernel)
+    _add_modules(archive, kernel, image.modules)
     archive.file("etc/passwd", b"root:x:0:0::/root:/usr/bin/dash\n")
     archive.file("etc/group", b"root:x:0:\n")
-    for script in sorted(GUEST_FILES.iterdir()):
+    for script in image.scripts:
         target = "init" if script.name == "init" else f"usr/bin/{script.name}"
         archive.file(target, script.read_bytes(), 0o755)
     return archive.finish()
 
 
-def _add_modules(archive: Archive, kernel: Kernel) -> None:
+def _add_modules(archive: Archive, kernel: Kernel, wanted: tuple[str, ...]) -> None:
     dependencies = parse_dependencies((kernel.modules / "modules.dep").read_text())
     listed = (kernel.modules / "modules.builtin").read_text()
     builtin = {module_name(line) for line in listed.splitlines()}
     top = f"lib/modules/{kernel.release}"
     lines = []
-    for path in closure(MODULES, dependencies, builtin):
+    for path in closure(wanted, dependencies, builtin):
         data = (kernel.modules / path).read_bytes()
         if path.endswith(".xz"):  # busybox' modprobe reads plain files only
             data = lzma.decompress(data)

@@ -33,7 +33,8 @@ APT_STATE = ("/var/lib/apt/lists", "/etc/apt/sources.list", "/etc/apt/sources.li
 DEFAULT_FLAVOUR = "linux-image-amd64"
 DOWNLOAD_SECONDS = 600
 
-# One line a purpose: the NIC under test with its bus, then VLAN interfaces for trunk tests.
+# By purpose: the NIC under test with its bus, VLAN interfaces for trunk tests; then what a guest
+# needs that is a host itself: VFIO, the real host's files over 9p, igb's own driver, TAP and veth.
 UNPACKED = (
     "./boot/vmlinuz-*",
     "./lib/modules/*/modules.*",
@@ -44,6 +45,21 @@ UNPACKED = (
     "./lib/modules/*/kernel/net/8021q/*",
     "./lib/modules/*/kernel/net/802/*",
     "./lib/modules/*/kernel/net/llc/*",
+    "./lib/modules/*/kernel/drivers/vfio/*",
+    "./lib/modules/*/kernel/drivers/iommu/iommufd/*",
+    "./lib/modules/*/kernel/virt/lib/*",
+    "./lib/modules/*/kernel/net/9p/*",
+    "./lib/modules/*/kernel/fs/9p/*",
+    "./lib/modules/*/kernel/fs/netfs/*",
+    "./lib/modules/*/kernel/fs/fscache/*",
+    "./lib/modules/*/kernel/fs/overlayfs/*",
+    "./lib/modules/*/kernel/drivers/net/ethernet/intel/igb/*",
+    "./lib/modules/*/kernel/drivers/dca/*",
+    "./lib/modules/*/kernel/drivers/i2c/algos/i2c-algo-bit.ko*",
+    "./lib/modules/*/kernel/drivers/ptp/ptp.ko*",
+    "./lib/modules/*/kernel/drivers/pps/pps_core.ko*",
+    "./lib/modules/*/kernel/drivers/net/tun.ko*",
+    "./lib/modules/*/kernel/drivers/net/veth.ko*",
 )
 
 Progress = Callable[[str], None]
@@ -73,9 +89,9 @@ def fetch(cache: Cache, progress: Progress, flavour: str = DEFAULT_FLAVOUR) -> K
     """The kernel of ``flavour``, from the cache or from the Debian archive."""
     try:
         package = choose(cache, flavour)
-        entry = cache.get(
-            KIND, f"{package.name}_{package.version}", lambda work: _build(work, package, progress)
-        )
+        # Another choice of files makes another entry of the same kernel.
+        key = f"{package.name}_{package.version}_{digest(*UNPACKED)[:6]}"
+        entry = cache.get(KIND, key, lambda work: _build(work, package, progress))
     except TestbedError as error:
         older = cache.entries(KIND)
         if not older:

@@ -8,14 +8,19 @@ it may be moved into a namespace.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import socket
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from testbed import TestbedError, unprivileged
 from testbed.console import Result
 from testbed.qemu import Network
+
+CLONE_NEWNET = 0x40000000
 
 
 def available() -> str | None:
@@ -80,20 +85,15 @@ class Namespace:
                  trace: TracebackType | None) -> None:
         self.close()
 
+    def take(self, ifname: str) -> None:
+        """Move a device of the host in here."""
+        _ip("link", "set", ifname, "netns", self.name)
+
     def adopt(self, tap: Tap, network: Network) -> None:
         """Move a TAP device in here and configure it."""
-        if network.vlans:
-            raise ValueError("a host kernel need not have 8021q: use a guest for VLAN interfaces")
-        _ip("link", "set", tap.ifname, "netns", self.name)
+        self.take(tap.ifname)
         tap.namespace = self
-        inside = ("-n", self.name)
-        if network.mtu:
-            _ip(*inside, "link", "set", tap.ifname, "mtu", str(network.mtu))
-        _ip(*inside, "link", "set", tap.ifname, "up")
-        for address in (network.ip, network.ip6):
-            if address:
-                extra = ("nodad",) if ":" in address else ()
-                _ip(*inside, "address", "add", address, "dev", tap.ifname, *extra)
+        configure(self, tap.ifname, network)
 
     def release(self, tap: Tap) -> None:
         """Give a TAP device back to the host."""
@@ -106,6 +106,37 @@ class Namespace:
                               text=True, check=False, timeout=timeout)
         return Result(done.stdout + done.stderr, done.returncode)
 
+    def socket(self, family: int, kind: int, proto: int = 0) -> socket.socket:
+        """A socket of this namespace: a thread enters it and ends, the socket stays there."""
+        with ThreadPoolExecutor(max_workers=1) as visitor:
+            return visitor.submit(_open_in, self.name, family, kind, proto).result()
+
     def close(self) -> None:
         """Remove the namespace and the devices in it."""
         subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
+
+
+def _open_in(namespace: str, family: int, kind: int, proto: int) -> socket.socket:
+    """Changes the calling thread's namespace for good."""
+    fd = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.setns(fd, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+    finally:
+        os.close(fd)
+    return socket.socket(family, kind, proto)
+
+
+def configure(namespace: Namespace, ifname: str, network: Network) -> None:
+    """Bring a namespace's device up with these settings."""
+    if network.vlans:
+        raise ValueError("a host kernel need not have 8021q: use a guest for VLAN interfaces")
+    inside = ("-n", namespace.name)
+    if network.mtu:
+        _ip(*inside, "link", "set", ifname, "mtu", str(network.mtu))
+    _ip(*inside, "link", "set", ifname, "up")
+    for address in (network.ip, network.ip6):
+        if address:
+            extra = ("nodad",) if ":" in address else ()
+            _ip(*inside, "address", "add", address, "dev", ifname, *extra)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from testbed import TestbedError
 from testbed.accel import Acceleration
@@ -24,6 +25,13 @@ MINIMUM = (10, 0)
 RECONNECT_MS = 500
 
 Mode = Literal["server", "client"]
+
+
+class Device(Protocol):
+    """Anything that a guest is started with at one of its slots."""
+
+    def arguments(self, slot: int) -> list[str]:
+        """The device as part of a command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ class Machine:
 
 
 def command_line(machine: Machine, name: str, directory: Path, network: Network | None,
-                 nics: list[Nic], incoming: str | None) -> list[str]:
+                 nics: Sequence[Device], incoming: str | None) -> list[str]:
     """Everything after which a guest runs, or waits for ``cont`` if its state is ``incoming``."""
     def port(kind: str) -> list[str]:
         return ["-serial", f"unix:{directory / name}.{kind},server=on,wait=off"]

@@ -9,41 +9,19 @@ answer ARP and ping, which is all a host needs to believe in it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import socket
 import struct
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from testbed.netns import Namespace
 
 from .conftest import Guest
 
-CLONE_NEWNET = 0x40000000
 SOL_PACKET, PACKET_AUXDATA = 263, 8
 VLAN_VALID = 0x10  # TP_STATUS_VLAN_VALID
 ETH_P_ALL = 3
 ARP, IPV4 = b"\x08\x06", b"\x08\x00"
-
-
-def _open_in(namespace: str, family: int, kind: int, proto: int) -> socket.socket:
-    """Changes the calling thread's namespace for good."""
-    fd = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(fd, CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "setns")
-    finally:
-        os.close(fd)
-    return socket.socket(family, kind, proto)
-
-
-def socket_in(namespace: Namespace, family: int, kind: int, proto: int = 0) -> socket.socket:
-    """A socket of a namespace: a thread of its own enters it, the socket stays there, we do not."""
-    with ThreadPoolExecutor(max_workers=1) as visitor:
-        return visitor.submit(_open_in, namespace.name, family, kind, proto).result()
 
 
 class RawSocket:
@@ -51,7 +29,7 @@ class RawSocket:
 
     def __init__(self, namespace: Namespace, ifname: str) -> None:
         every = socket.htons(ETH_P_ALL)
-        self.sock = socket_in(namespace, socket.AF_PACKET, socket.SOCK_RAW, every)
+        self.sock = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, every)
         self.sock.bind((ifname, ETH_P_ALL))
         self.sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
 

@@ -26,7 +26,6 @@ from tests.unit.dataplane.offload_requests import VNET, ones_sum, pseudo_header
 from . import vms as v
 from .conftest import Guest, Lab
 from .frontend import messages as m
-from .hosts import socket_in
 from .vms import Vm, Vms
 
 _missing = netns.available()
@@ -64,7 +63,7 @@ class Host:
 
     def send(self, version: int, to: str, data: bytes, size: int) -> None:
         """One call, one request: the device gets it uncut."""
-        with socket_in(self.namespace, FAMILY[version], socket.SOCK_DGRAM) as sock:
+        with self.namespace.socket(FAMILY[version], socket.SOCK_DGRAM) as sock:
             sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
             assert sock.sendto(data, (to, PORT)) == len(data)
 
@@ -177,7 +176,7 @@ def test_guest_to_kernel(lab: Lab, host: Host, version: int, size: int) -> None:
     data = content(5 + version)
     l4, f = datagram(guest, host, version, data)
     header = VNET.pack(NEEDS_CSUM, GSO_UDP_L4, l4 + 8, size, l4, 6) + b"\0\0"
-    with socket_in(host.namespace, FAMILY[version], socket.SOCK_DGRAM) as sock:
+    with host.namespace.socket(FAMILY[version], socket.SOCK_DGRAM) as sock:
         sock.bind((HOST[version], PORT))
         sock.settimeout(10)
         host.knows(GUEST[version], guest.mac.hex(":"))
