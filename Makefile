@@ -38,7 +38,7 @@ SOURCES += $(shell find vif_uswitch \( -name '*.py' -o -name '*.json' \) -print)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-build setup-demo setup-test setup-bench build demo demo-stop test lint fuzz prove bench docs \
+.PHONY: help setup setup-build setup-demo setup-test setup-bench build demo demo-stop test check-vfio lint fuzz prove bench docs \
 	releasenotes genconfig clean distclean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -67,6 +67,10 @@ demo-stop: ## end what "make demo KEEP=1" left running
 
 test: setup-test build ## every check and every test; the logs of the stages stay in build/log
 	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) --pytest lint docs c fuzz prove
+
+check-vfio: setup-test build ## drivers for VFIO in a nested host with an IOMMU (T="million" chooses; root)
+	@USWITCH_VFIO_LOGS=$(abspath $(LOGS))/vfio $(VENV)/bin/python -m pytest -v --tb=short tests/vfio $(if $(T),-k "$(T)")
+	@echo "logs of the nested host: $(LOGS)/vfio"
 
 lint: setup-test build ## the linters and type checkers alone
 	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) lint

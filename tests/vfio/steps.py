@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests do inside the nested host, one function a step (testbed/inside.py calls them).
+
+The interpreter lives as long as the host; so do the switch, namespaces and guests that are made
+here.  Nothing in it may import pytest, whose start takes seconds on an emulated processor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from testbed import stream, unprivileged
+from testbed.daemons import ApiError, Switch, installed
+from testbed.netns import Namespace, Tap
+from testbed.qemu import Network
+from testbed.testpmd import Settings, Testpmd, VirtioUser
+
+MEMLOCK = 256 << 20  # what a unit of systemd would say: LimitMEMLOCK=256M
+
+Json = dict[str, Any]
+
+
+class Inside:
+    """All that runs in there."""
+
+    switch: Switch
+    namespaces: dict[str, Namespace] = {}
+    taps: dict[str, Tap] = {}
+    listeners: dict[str, stream.Listener] = {}
+    testpmd: Testpmd | None = None
+
+
+def start(options: Json) -> Json:
+    """Both daemons, as the unprivileged user, with a limit on locked memory."""
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (MEMLOCK, MEMLOCK))
+    directory = Path(tempfile.mkdtemp(prefix="switch-", dir="/run"))
+    Inside.switch = Switch(unprivileged.own(directory, unprivileged.identity()), options=options)
+    Inside.switch.start(120)
+    return processes()
+
+
+def stop() -> str:
+    """End both; returns the log."""
+    Inside.switch.stop()
+    return Inside.switch.log.read_text()
+
+
+def log(lines: int = 60) -> str:
+    """The end of the daemons' log."""
+    return "\n".join(Inside.switch.log.read_text().splitlines()[-lines:])
+
+
+def processes() -> Json:
+    """Pid and user of both."""
+    pids = {"daemon": Inside.switch.daemon_pid, "dataplane": Inside.switch.dataplane_pid}
+    return {name: {"pid": pid, "uid": os.stat(f"/proc/{pid}").st_uid} for name, pid in pids.items()}
+
+
+def api(verb: str, params: Json) -> Any:
+    """One request of the control API; a refusal comes back as ``{"refused": ...}``."""
+    try:
+        return Inside.switch.call(verb, **params)
+    except ApiError as error:
+        return {"refused": str(error), "data": error.data}
+
+
+def ctl(words: list[str]) -> Json:
+    """uswitchctl, as an operator types it."""
+    command = [str(installed("uswitchctl")), "--socket", str(Inside.switch.control), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
+    return {"rc": done.returncode, "out": done.stdout, "err": done.stderr}
+
+
+def wait_uplink(name: str, link: str, timeout: float = 60) -> Json:
+    """Until an uplink's link is in that state."""
+    deadline = time.monotonic() + timeout
+    while True:
+        uplink: Json = Inside.switch.call("uplink.show", name=name)["uplink"]
+        if uplink["port"]["link"] == link:
+            return uplink
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"uplink {name} is {uplink['port']['link']}, not {link}, after "
+                               f"{timeout:.0f} s: {uplink['port']['reason']}\n{log()}")
+        time.sleep(0.1)
+
+
+def wait_balanced(name: str, timeout: float = 30) -> Json:
+    """An uplink's details once its counters stand still."""
+    deadline = time.monotonic() + timeout
+    last: Json = {}
+    while time.monotonic() < deadline:
+        detail: Json = Inside.switch.call("uplink.show", name=name)
+        counted = {key: detail["uplink"][key] for key in ("incoming", "outgoing")}
+        if counted == last:
+            return detail
+        last = counted
+        time.sleep(0.5)
+    raise TimeoutError(f"traffic of {name} does not come to rest: {last}")
+
+
+def add_host(name: str, settings: Json, ip: str, mtu: int | None = None) -> None:
+    """A namespace behind a TAP port."""
+    tap = Inside.taps[name] = Tap(f"t-{name}")
+    namespace = Inside.namespaces[name] = Namespace(name)
+    Inside.switch.add_tap(name, tap.ifname, **settings)
+    namespace.adopt(tap, Network(ip=ip, mtu=mtu))
+    Inside.switch.wait_link(name)
+
+
+def remove_host(name: str) -> None:
+    """The port, the device and the namespace."""
+    Inside.switch.call("port.delete", name=name)
+    Inside.taps.pop(name).close()
+    Inside.namespaces.pop(name).close()
+
+
+def run(namespace: str, command: list[str], timeout: float = 60) -> Json:
+    """A program in a namespace."""
+    result = Inside.namespaces[namespace].run(command, timeout)
+    return {"rc": result.rc, "output": result.output}
+
+
+def listen(namespace: str, address: str) -> int:
+    """Expect a TCP stream; returns the port number."""
+    listener = Inside.listeners[namespace] = stream.Listener(Inside.namespaces[namespace], address)
+    return listener.port
+
+
+def heard(namespace: str) -> str:
+    """Digest of the stream that was expected."""
+    with Inside.listeners.pop(namespace) as listener:
+        return listener.digest()
+
+
+def send(namespace: str, address: str, port: int, size: int) -> str:
+    """Send a TCP stream; returns its digest."""
+    return stream.send(Inside.namespaces[namespace], address, port, size)
+
+
+def bad_checksums(namespace: str) -> int:
+    """What the namespace's kernel found damaged so far."""
+    return stream.bad_checksums(Inside.namespaces[namespace])
+
+
+def kill(what: str) -> None:
+    """SIGKILL the dataplane, or uswitchd, which is started again by start_again()."""
+    if what == "dataplane":
+        Inside.switch.wait_replaced(Inside.switch.kill_dataplane(), 120)
+    else:
+        Inside.switch.kill_daemon()
+
+
+def start_again() -> Json:
+    """The next uswitchd, beside the dataplane that the last one left."""
+    Inside.switch.start(120)
+    return processes()
+
+
+def start_guest(name: str, segment: str, mac: str) -> None:
+    """dpdk-testpmd as a guest behind a vhost-user port, sending back whatever it gets."""
+    path = Inside.switch.add_port(name, segment=segment)
+    guest = Testpmd(name, Inside.switch.directory, [VirtioUser(path, mac)],
+                    Settings(mode="macswap", memory=128, mbufs=4096))
+    Inside.testpmd = guest
+    guest.wait(120)
+    guest.start()
+    Inside.switch.wait_link(name)
+
+
+def stop_guest(name: str) -> Json:
+    """The guest's own counters; it is gone afterwards."""
+    guest = Inside.testpmd
+    assert guest is not None
+    counters = guest.stop()[0]
+    guest.close()
+    Inside.testpmd = None
+    Inside.switch.call("port.delete", name=name)
+    return {"received": counters.rx_packets, "sent": counters.tx_packets,
+            "dropped": counters.tx_dropped}
+
+
+def resident(name: str) -> Json:
+    """Kinds of memory a process has, in KiB: /proc/PID/status."""
+    lines = Path(f"/proc/{processes()[name]['pid']}/status").read_text().splitlines()
+    return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
+
+
+def bind(address: str) -> Json:
+    """Give an adapter to the unprivileged user by the project's own helper."""
+    return _uplink("bind", address)
+
+
+def unbind(address: str) -> Json:
+    """Give it back to the kernel."""
+    return _uplink("unbind", address)
+
+
+def list_adapters() -> list[Json]:
+    """What the helper says of every adapter."""
+    found: list[Json] = json.loads(_uplink("list", "-f", "json")["out"])
+    return found
+
+
+def _uplink(*words: str) -> Json:
+    command = [str(installed("uswitch-uplink")), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
+    return {"rc": done.returncode, "out": done.stdout, "err": done.stderr}
+
+
+def poke(address: str, register: int, value: int) -> None:
+    """Write a register of an adapter behind its driver's back (root can; iomem=relaxed)."""
+    with open(f"/sys/bus/pci/devices/{address}/resource0", "r+b", buffering=0) as bar:
+        window = mmap.mmap(bar.fileno(), 0x20000)
+        word = ctypes.c_uint32.from_buffer(window, register)
+        word.value = value
+        del word
+        window.close()
