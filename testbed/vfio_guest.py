@@ -101,7 +101,9 @@ def prepare(cache: Cache, progress: Callable[[str], None]) -> NestedParts:
     """Kernel, initramfs and accelerator, from the cache where they are there."""
     bed = parts.prepare(cache, progress)
     image = initramfs.build(cache, bed.kernel, initramfs.NESTED)
-    unprivileged.require_readable(CHECKOUT / "setup.py", unprivileged.guest_identity())
+    who = unprivileged.guest_identity()  # whose eyes QEMU sees this machine's files with
+    unprivileged.require_readable(CHECKOUT / "setup.py", who)
+    unprivileged.require_readable(Path(sys.executable), who, "-x")
     return NestedParts(NestedMachine(bed.kernel.vmlinux, image, bed.machine.accel, memory="1G",
                                      cpus=2, modules=bed.kernel.modules))
 

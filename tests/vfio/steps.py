@@ -8,7 +8,6 @@ here.  Nothing in it may import pytest, whose start takes seconds on an emulated
 from __future__ import annotations
 
 import ctypes
-import json
 import mmap
 import os
 import resource
@@ -71,13 +70,6 @@ def api(verb: str, params: Json) -> Any:
         return Inside.switch.call(verb, **params)
     except ApiError as error:
         return {"refused": str(error), "data": error.data}
-
-
-def ctl(words: list[str]) -> Json:
-    """uswitchctl, as an operator types it."""
-    command = [str(installed("uswitchctl")), "--socket", str(Inside.switch.control), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
-    return {"rc": done.returncode, "out": done.stdout, "err": done.stderr}
 
 
 def wait_uplink(name: str, link: str, timeout: float = 60) -> Json:
@@ -188,29 +180,8 @@ def stop_guest(name: str) -> Json:
             "dropped": counters.tx_dropped}
 
 
-def resident(name: str) -> Json:
-    """Kinds of memory a process has, in KiB: /proc/PID/status."""
-    lines = Path(f"/proc/{processes()[name]['pid']}/status").read_text().splitlines()
-    return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
-
-
-def bind(address: str) -> Json:
-    """Give an adapter to the unprivileged user by the project's own helper."""
-    return _uplink("bind", address)
-
-
-def unbind(address: str) -> Json:
-    """Give it back to the kernel."""
-    return _uplink("unbind", address)
-
-
-def list_adapters() -> list[Json]:
-    """What the helper says of every adapter."""
-    found: list[Json] = json.loads(_uplink("list", "-f", "json")["out"])
-    return found
-
-
-def _uplink(*words: str) -> Json:
+def uplink_helper(words: list[str]) -> Json:
+    """uswitch-uplink, as root in there."""
     command = [str(installed("uswitch-uplink")), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
     return {"rc": done.returncode, "out": done.stdout, "err": done.stderr}
