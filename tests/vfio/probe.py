@@ -49,8 +49,8 @@ class Probe:
         self.found["viable"] = bool(struct.unpack("II", status)[1] & 1)
         fcntl.ioctl(opened, SET_CONTAINER, struct.pack("i", container))
         fcntl.ioctl(container, SET_IOMMU, TYPE1V2)
-        name = ctypes.create_string_buffer(address.encode())
-        self.device = fcntl.ioctl(opened, GET_DEVICE, ctypes.addressof(name))
+        # In a buffer that could be written to: with any other the answer is the buffer, no number.
+        self.device = fcntl.ioctl(opened, GET_DEVICE, bytearray(address.encode() + b"\0"))
         self.memory = mmap.mmap(-1, MEMORY)
         pinned = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
         fcntl.ioctl(container, MAP_DMA, struct.pack("IIQQQ", 32, 3, pinned, IOVA, MEMORY))
