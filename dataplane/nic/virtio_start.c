@@ -44,18 +44,18 @@ static int check_config(const struct nic *n, struct virtio_nic *v)
     if (v->pairs < cfg->n_queues || v->pairs > VIRTIO_NET_MAX_PAIRS) {
         log_error("port %u: the virtio device has %u pairs of queues, %u are wanted", n->port.id, v->pairs,
                   cfg->n_queues);
-        return -EOPNOTSUPP;
+        return -EINVAL;
     }
     if (virtio_has(&v->dev, VIRTIO_NET_F_MTU) && cfg->max_frame > mtu + ETH_HDR_LEN) {
         log_error("port %u: the virtio device's MTU is %u, %u is wanted", n->port.id, mtu,
                   cfg->max_frame - ETH_HDR_LEN);
-        return -EMSGSIZE;
+        return -EINVAL;
     }
     if (!virtio_has(&v->dev, VIRTIO_NET_F_MRG_RXBUF) &&
         cfg->max_frame + VLAN_TAG_LEN + VNET_WIRE_LEN_MRG > DMA_BUF_SIZE) {
         log_error("port %u: the virtio device cannot receive %u bytes, it lacks MRG_RXBUF", n->port.id,
                   cfg->max_frame);
-        return -EMSGSIZE;
+        return -EINVAL;
     }
     return 0;
 }

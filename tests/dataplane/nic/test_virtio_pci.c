@@ -158,20 +158,20 @@ static int start_with(uint32_t n_queues, uint32_t max_frame, uint32_t pairs, uin
 TEST(limits)
 {
     CHECK_EQ(start_with(1, 1514, 1, 1500, 0), 0);
-    CHECK_EQ(start_with(1, 1515, 1, 1500, 0), -EMSGSIZE);
+    CHECK_EQ(start_with(1, 1515, 1, 1500, 0), -EINVAL);
     CHECK_EQ(start_with(1, 9014, 1, 9000, 0), 0);
     CHECK_EQ(start_with(1, 9014, 1, 1500, VIRTIO_BIT(VIRTIO_NET_F_MTU)), 0);
-    CHECK_EQ(start_with(1, 1514, 1, 0, 0), -EMSGSIZE);
+    CHECK_EQ(start_with(1, 1514, 1, 0, 0), -EINVAL);
     CHECK_EQ(start_with(1, 2032, 1, 9000, VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF)), 0);
-    CHECK_EQ(start_with(1, 2033, 1, 9000, VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF)), -EMSGSIZE);
+    CHECK_EQ(start_with(1, 2033, 1, 9000, VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF)), -EINVAL);
     CHECK_EQ(start_with(1, 1514, 0, 1500, 0), 0);               /* nobody asks */
-    CHECK_EQ(start_with(2, 1514, 1, 1500, 0), -EOPNOTSUPP);
-    CHECK_EQ(start_with(2, 1514, 0, 1500, 0), -EOPNOTSUPP);
-    CHECK_EQ(start_with(2, 1514, 2, 1500, VIRTIO_BIT(VIRTIO_NET_F_MQ)), -EOPNOTSUPP);
-    CHECK_EQ(start_with(2, 1514, 2, 1500, VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ)), -EOPNOTSUPP);
-    CHECK_EQ(start_with(2, 1514, 0x8000, 1500, 0), -EOPNOTSUPP); /* no number for the control queue */
+    CHECK_EQ(start_with(2, 1514, 1, 1500, 0), -EINVAL);
+    CHECK_EQ(start_with(2, 1514, 0, 1500, 0), -EINVAL);
+    CHECK_EQ(start_with(2, 1514, 2, 1500, VIRTIO_BIT(VIRTIO_NET_F_MQ)), -EINVAL);
+    CHECK_EQ(start_with(2, 1514, 2, 1500, VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ)), -EINVAL);
+    CHECK_EQ(start_with(2, 1514, 0x8000, 1500, 0), -EINVAL); /* no number for the control queue */
     CHECK_EQ(start_with(2, 1514, 0x7fff, 1500, 0), -EIO);       /* and no such queue */
-    CHECK_EQ(start_with(2, 1514, 0xffff, 1500, 0), -EOPNOTSUPP);
+    CHECK_EQ(start_with(2, 1514, 0xffff, 1500, 0), -EINVAL);
     CHECK_EQ(start_with(8, 1514, 8, 1500, 0), 0);
 }
 

@@ -191,7 +191,7 @@ TEST(refused)
     CHECK(!mapped && !master);
     destroy(&device);
     state_page_unmap(page);
-    CHECK_EQ(create(VM_ALL_FEATURES & ~VIRTIO_BIT(VIRTIO_NET_F_MQ), &p), -EOPNOTSUPP);
+    CHECK_EQ(create(VM_ALL_FEATURES & ~VIRTIO_BIT(VIRTIO_NET_F_MQ), &p), -EINVAL);
     CHECK(!mapped && !master);
     destroy(&device);
     state_page_unmap(page);
