@@ -116,7 +116,7 @@ struct virtq {
     uint16_t last_head;                     /* TX ring, split: the head taken last */
     uint16_t next_head;                     /* TX ring, split: a guess of the next, to have its line early */
     uint16_t longest;                       /* TX ring, split: descriptors of the last chain, a guess for the next */
-    uint16_t merged;                        /* RX ring: chains that the last frame took, a guess for the next; 1 .. BURST_MAX */
+    uint16_t merged;                        /* RX ring: chains of the last frame, a guess for the next; 1 .. BURST_MAX */
     _Atomic uint8_t warm_in;                /* RX ring: idle looks until virtq_warm() does it; 0: not wanted */
     const struct virtq_map *taken_map;      /* TX ring: the map they were taken with; valid within a turn */
     uint16_t taken[BURST_MAX];              /* TX ring: those heads; packed: their buffer ids */
