@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/guest.h"
+
 /**
  * struct xdp_ring - a mapped ring
  * @ours: index that we move (we store, never load)
@@ -85,7 +87,7 @@ static inline void xdp_ring_publish(struct xdp_ring *r)
  */
 static inline bool xdp_ring_wants_wakeup(const struct xdp_ring *r)
 {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    guest_fence();
     return (__atomic_load_n(r->flags, __ATOMIC_RELAXED) & XDP_RING_NEED_WAKEUP) != 0;
 }
 

@@ -278,10 +278,11 @@ TEST(balancer_sleeps_too)
     int again = 0;
 
     begin(0, 50);
-    while (again >= 0 && now_s() - start < PATIENCE_S) {
+    /* A worker of a busy machine may fall asleep, and be woken by what was begun, later than it seemed. */
+    do {
         usleep(5000);
         again = uswitch_balance(us);
-    }
+    } while ((again >= 0 || readable(uswitch_balance_fd(us), 50)) && now_s() - start < PATIENCE_S);
     CHECK_EQ(again, -1);
     CHECK(!readable(uswitch_balance_fd(us), 50));
     make_frame(frame, 0, 0);
