@@ -15,7 +15,7 @@
  *
  * BUG rsc_next_is_believed nic/ixgbe_rsc.c
  *   - if (!can_follow(s, i, next))
- *   + if (next >= s->size)
+ *   + if (next >= s->size && !can_follow(s, i, next))
  *   ! not true
  *
  * BUG rsc_header_is_believed nic/ixgbe_rsc_request.c
