@@ -111,9 +111,9 @@ def test_every_request_has_its_struct_and_fds() -> None:
         log = DirtyLog(32, 64, fd, ((0, 0x1000), (1, 0x2000)))
         kicked = RingSetup(**{**{s: getattr(SETUP, s) for s in SETUP.__slots__}, "kick_fd": fd})
         for call, kind, size, n_fds in (
-            (link.port_add(1, 1, state_fd=fd, **limits), layout.PORT_ADD, 56, 1),
-            (link.port_add(1, 2, state_fd=fd, device_fds=[fd], **limits), layout.PORT_ADD, 56, 2),
-            (link.port_add(1, 4, state_fd=fd, **device, **limits), layout.PORT_ADD, 56, 9),
+            (link.port_add(1, 1, state_fd=fd, **limits), layout.PORT_ADD, 64, 1),
+            (link.port_add(1, 2, state_fd=fd, device_fds=[fd], **limits), layout.PORT_ADD, 64, 2),
+            (link.port_add(1, 4, state_fd=fd, **device, **limits), layout.PORT_ADD, 64, 9),
             (link.nic_read(1), layout.NIC_READ, 8, 0),
             (link.nic_reset(1), layout.NIC_RESET, 8, 0),
             (link.port_del(1), layout.PORT_DEL, 8, 0),
