@@ -13,6 +13,8 @@
 
 #include "frame.h"
 
+struct port;
+
 static inline uint64_t flow_mix(uint64_t h, uint64_t v)
 {
     h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
@@ -71,6 +73,51 @@ static inline unsigned flow_queue(uint32_t hash, uint32_t up)
     for (; nth; nth--)
         up &= up - 1;
     return (unsigned)__builtin_ctz(up);
+}
+
+/* Up to BURST_MAX frames by one queue; returns how many were delivered. */
+typedef unsigned flow_send(struct port *p, unsigned queue, struct frame *const *frames, unsigned n);
+
+/**
+ * flow_spread() - deliver frames by the queues that are up, each flow by its own, so that its frames keep their order
+ * @p: the port
+ * @up: bit mask of queues; none: queue 0 is asked, which counts why it does not
+ * @frames: frames, in order
+ * @n: how many
+ * @send: the driver's; a constant argument of an inlined function, so never called by pointer
+ *
+ * Return: frames delivered.
+ */
+static inline __attribute__((always_inline)) unsigned flow_spread(struct port *p, uint32_t up,
+                                                                  struct frame *const *frames, unsigned n,
+                                                                  flow_send *send)
+{
+    unsigned delivered = 0;
+
+    for (unsigned now; n; frames += now, n -= now) {
+        struct frame *mine[BURST_MAX];
+        uint8_t queue[BURST_MAX];
+
+        now = n < BURST_MAX ? n : BURST_MAX;
+        if (__builtin_expect((up & (up - 1)) == 0, 1)) {
+            delivered += send(p, up ? (unsigned)__builtin_ctz(up) : 0, frames, now);
+            continue;
+        }
+        for (unsigned i = 0; i < now; i++)
+            queue[i] = (uint8_t)flow_queue(flow_hash(frames[i]), up);
+        for (uint32_t left = up; left; left &= left - 1) {
+            const unsigned q = (unsigned)__builtin_ctz(left);
+            unsigned n_mine = 0;
+
+            for (unsigned i = 0; i < now; i++) {
+                if (queue[i] == q)
+                    mine[n_mine++] = frames[i];
+            }
+            if (n_mine)
+                delivered += send(p, q, mine, n_mine);
+        }
+    }
+    return delivered;
 }
 
 #endif /* USWITCH_FLOW_H */

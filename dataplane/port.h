@@ -179,6 +179,37 @@ static inline void count_drop_in(struct port *p, uint32_t queue, enum drop_reaso
     p->state->in[queue].drop[why]++;
 }
 
+/**
+ * count_burst_out() - count a burst of frames that left, or did not
+ * @c: counters of the outgoing side
+ * @frames: frames
+ * @why: DROP_none or the reason, of each
+ * @n: how many
+ *
+ * Return: frames delivered.
+ */
+static inline unsigned count_burst_out(struct us_queue_counters *c, struct frame *const *frames, const uint8_t *why,
+                                       unsigned n)
+{
+    unsigned delivered = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct frame *const f = frames[i];
+
+        if (why[i] != DROP_none) {
+            c->drop[why[i]]++;
+            continue;
+        }
+        delivered++;
+        c->bytes += f->len + (f->out_vid != US_VID_UNTAGGED ? VLAN_TAG_LEN : 0);
+        c->flooded += f->flooded;
+        c->gso += f->vnet.gso_type != VNET_GSO_NONE;
+    }
+    c->frames += delivered;
+    c->bursts++;
+    return delivered;
+}
+
 static inline void count_drop_out(struct port *p, uint32_t queue, enum drop_reason why, uint64_t n)
 {
     p->state->out[queue].drop[why] += n;

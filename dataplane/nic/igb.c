@@ -65,7 +65,6 @@ static int igb_open(struct nic *n)
     n->priv = calloc(1, sizeof(struct igb));
     if (!n->priv)
         return -ENOMEM;
-    igb_quiesce(n);
     rc = igb_reset(n);
     if (rc == 0)
         rc = read_mac(n);
@@ -87,7 +86,6 @@ static void igb_stop(struct nic *n)
         return;
     if (g->started) {
         igb_stats_collect(n);
-        igb_quiesce(n);
         (void)igb_reset(n);
         igb_update(n, IGB_CTRL_EXT, IGB_CTRL_EXT_DRV_LOAD, 0);
         g->started = false;
@@ -106,7 +104,6 @@ static int igb_start(struct nic *n)
                   n->cfg.n_queues);
         return -EINVAL;
     }
-    igb_quiesce(n);
     rc = igb_reset(n);
     if (rc < 0)
         return rc;

@@ -83,21 +83,16 @@ void igb_sleep_us(uint32_t us);
  */
 int igb_wait(const struct nic *n, uint32_t reg, uint32_t mask, uint32_t want, uint32_t step_us, uint32_t steps);
 
-/**
- * igb_quiesce() - stop interrupts, queues and DMA
- * @n: device, in any state, answering or not
- *
- * All queues that there are, whoever left them on.
- */
-void igb_quiesce(const struct nic *n);
-
 /* Switch a queue off, by its RXDCTL or TXDCTL, and wait until it is. */
 void igb_stop_queue(const struct nic *n, uint32_t dctl);
 
 /* Pairs of queues that the device has. */
 uint32_t igb_queues(const struct nic *n);
 
-/* From quiet to the state after reset, interrupts masked, EEPROM loaded (4.5.3). 0 or -EIO. */
+/*
+ * From anything, queues running and bus busy included, to the state after reset: interrupts masked, EEPROM loaded
+ * (4.5.3).  0 or -EIO; quiet in either case, unless the device does not answer.
+ */
 int igb_reset(const struct nic *n);
 
 /* ---- igb_phy.c ---- */

@@ -71,10 +71,9 @@ void igb_stop_queue(const struct nic *n, uint32_t dctl)
     (void)igb_wait(n, dctl, IGB_DCTL_ENABLE, 0, WAIT_STEP_US, QUEUE_STEPS);
 }
 
-void igb_quiesce(const struct nic *n)
+/* Interrupts, queues and DMA, whoever left them on. */
+static void quiesce(const struct nic *n)
 {
-    if (igb_is_gone(n))
-        return;
     mask_interrupts(n);
     igb_update(n, IGB_RCTL, IGB_RCTL_EN, 0);
     igb_update(n, IGB_TCTL, IGB_TCTL_EN, 0);
@@ -92,6 +91,7 @@ int igb_reset(const struct nic *n)
 
     if (igb_is_gone(n))
         return -EIO;
+    quiesce(n);
     igb_update(n, IGB_CTRL, 0, IGB_CTRL_RST);
     igb_sleep_us(RESET_SETTLE_US);
     if (igb_wait(n, IGB_CTRL, IGB_CTRL_RST, 0, RESET_STEP_US, RESET_STEPS) < 0)

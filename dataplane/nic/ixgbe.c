@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nic/intel_offload.h"
 #include "nic/intel_ring.h"
 #include "nic/ixgbe_rsc.h"
 
@@ -88,7 +89,7 @@ static int ixgbe_open(struct nic *n)
         n->priv = NULL;
         return rc;
     }
-    atomic_store(&n->port.offloads, OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6 | OFFLOAD_ECN);
+    atomic_store(&n->port.offloads, INTEL_OFFLOADS);
     return 0;
 }
 

@@ -9,7 +9,6 @@
  * order, and who uses one holds its lock, which guards its counters as well.
  */
 #include "flow.h"
-#include "nic/nic_copy.h"
 #include "nic/nic_port_priv.h"
 
 /* ---- from the wire ---- */
@@ -57,28 +56,10 @@ void nic_port_disarm(struct rxq *q)
 
 /* ---- to the wire ---- */
 
-static unsigned count(struct us_queue_counters *c, struct frame *const *frames, const uint8_t *why, unsigned n)
-{
-    unsigned delivered = 0;
-
-    for (unsigned i = 0; i < n; i++) {
-        if (why[i] != DROP_none) {
-            c->drop[why[i]]++;
-            continue;
-        }
-        delivered++;
-        c->bytes += nic_wire_len(frames[i]);
-        c->flooded += frames[i]->flooded;
-        c->gso += frames[i]->vnet.gso_type != VNET_GSO_NONE;
-    }
-    c->frames += delivered;
-    c->bursts++;
-    return delivered;
-}
-
 /* Frames of one queue, at most BURST_MAX. */
-static unsigned send(struct nic_port *np, uint32_t queue, struct frame *const *frames, unsigned n)
+static unsigned send_by(struct port *p, unsigned queue, struct frame *const *frames, unsigned n)
 {
+    struct nic_port *const np = nic_port_of(p);
     struct nic_queue *const q = &np->nic.queue[queue];
     struct us_queue_counters *const c = &np->nic.port.state->out[queue];
     uint8_t why[BURST_MAX];
@@ -92,50 +73,14 @@ static unsigned send(struct nic_port *np, uint32_t queue, struct frame *const *f
         c->drop[DROP_link_down] += n;
     } else {
         np->nic.driver->tx_burst(q, frames, n, why);
-        delivered = count(c, frames, why, n);
+        delivered = count_burst_out(c, frames, why, n);
     }
     if (np->nic.port.shared)
         spin_unlock(&q->tx_lock);
     return delivered;
 }
 
-static unsigned spread(struct nic_port *np, struct frame *const *frames, unsigned n, uint32_t up)
-{
-    struct frame *mine[BURST_MAX];
-    uint8_t queue[BURST_MAX];
-    unsigned delivered = 0;
-
-    for (unsigned i = 0; i < n; i++)
-        queue[i] = (uint8_t)flow_queue(flow_hash(frames[i]), up);
-    for (; up; up &= up - 1) {
-        const unsigned q = (unsigned)__builtin_ctz(up);
-        unsigned n_mine = 0;
-
-        for (unsigned i = 0; i < n; i++) {
-            if (queue[i] == q)
-                mine[n_mine++] = frames[i];
-        }
-        if (n_mine)
-            delivered += send(np, q, mine, n_mine);
-    }
-    return delivered;
-}
-
 unsigned nic_port_tx_burst(struct port *p, struct frame *const *frames, unsigned n)
 {
-    struct nic_port *const np = nic_port_of(p);
-    const uint32_t n_queues = np->nic.cfg.n_queues;
-    unsigned delivered = 0;
-
-    while (n) {
-        const unsigned now = n < BURST_MAX ? n : BURST_MAX;
-
-        if (n_queues == 1)
-            delivered += send(np, 0, frames, now);
-        else
-            delivered += spread(np, frames, now, (1u << n_queues) - 1);
-        frames += now;
-        n -= now;
-    }
-    return delivered;
+    return flow_spread(p, (1u << nic_port_of(p)->nic.cfg.n_queues) - 1, frames, n, send_by);
 }

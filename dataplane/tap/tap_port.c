@@ -257,30 +257,17 @@ static enum drop_reason write_frame(struct tap_port *t, const struct frame *f, s
     return DROP_device;
 }
 
-static void count_frame(struct us_queue_counters *c, const struct frame *f, enum drop_reason why)
-{
-    if (why != DROP_none) {
-        c->drop[why]++;
-        return;
-    }
-    c->frames++;
-    c->bytes += f->len + (f->out_vid != US_VID_UNTAGGED ? VLAN_TAG_LEN : 0);
-    c->flooded += f->flooded;
-    c->gso += f->vnet.gso_type != VNET_GSO_NONE;
-}
-
 /* The lock is for the counters alone: the kernel takes frames from several threads at once. */
-static void count_burst(struct tap_port *t, struct frame *const *frames, const uint8_t *why, unsigned n)
+static unsigned count_burst(struct tap_port *t, struct frame *const *frames, const uint8_t *why, unsigned n)
 {
-    struct us_queue_counters *c = &t->port.state->out[0];
+    unsigned delivered;
 
     if (t->port.shared)
         spin_lock(&t->count_lock);
-    for (unsigned i = 0; i < n; i++)
-        count_frame(c, frames[i], why[i]);
-    c->bursts++;
+    delivered = count_burst_out(&t->port.state->out[0], frames, why, n);
     if (t->port.shared)
         spin_unlock(&t->count_lock);
+    return delivered;
 }
 
 static unsigned tap_tx_burst(struct port *p, struct frame *const *frames, unsigned n)
@@ -293,11 +280,9 @@ static unsigned tap_tx_burst(struct port *p, struct frame *const *frames, unsign
     for (unsigned done = 0; done < n; done += BURST_MAX) {
         const unsigned now = n - done < BURST_MAX ? n - done : BURST_MAX;
 
-        for (unsigned i = 0; i < now; i++) {
+        for (unsigned i = 0; i < now; i++)
             why[i] = port_is_broken(p) ? DROP_broken : write_frame(t, frames[done + i], &out);
-            delivered += why[i] == DROP_none;
-        }
-        count_burst(t, frames + done, why, now);
+        delivered += count_burst(t, frames + done, why, now);
     }
     return delivered;
 }

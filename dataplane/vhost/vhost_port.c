@@ -64,46 +64,17 @@ static void vhost_rx_complete(struct rxq *q, struct burst *b)
     virtq_rx_complete(tx_ring_of(q));
 }
 
-/* Several receive rings: each flow has its own, frames of a flow keep their order. */
-static unsigned spread(struct vhost_port *vp, struct frame *const *frames, unsigned n, uint32_t up)
+static unsigned send_by(struct port *p, unsigned queue, struct frame *const *frames, unsigned n)
 {
-    struct frame *mine[BURST_MAX];
-    uint8_t queue[BURST_MAX];
-    unsigned delivered = 0;
-
-    for (unsigned i = 0; i < n; i++)
-        queue[i] = (uint8_t)flow_queue(flow_hash(frames[i]), up);
-    for (; up; up &= up - 1) {
-        const unsigned q = (unsigned)__builtin_ctz(up);
-        unsigned n_mine = 0;
-
-        for (unsigned i = 0; i < n; i++) {
-            if (queue[i] == q)
-                mine[n_mine++] = frames[i];
-        }
-        if (n_mine)
-            delivered += virtq_tx_burst(&vp->ring[2 * q], mine, n_mine);
-    }
-    return delivered;
+    return virtq_tx_burst(&vhost_of(p)->ring[2 * queue], frames, n);
 }
 
+/* Without a receive ring that is up, ring 0 counts frames as link_down. */
 static unsigned vhost_tx_burst(struct port *p, struct frame *const *frames, unsigned n)
 {
-    struct vhost_port *const vp = vhost_of(p);
-    const uint32_t up = atomic_load_explicit(&vp->rx_up, memory_order_relaxed);
-    unsigned delivered = 0;
+    const uint32_t up = atomic_load_explicit(&vhost_of(p)->rx_up, memory_order_relaxed);
 
-    while (n) {
-        const unsigned now = n < BURST_MAX ? n : BURST_MAX;
-
-        if (__builtin_expect((up & (up - 1)) == 0, 1)) /* one; or none, then ring 0 counts it as link_down */
-            delivered += virtq_tx_burst(&vp->ring[up ? 2 * __builtin_ctz(up) : 0], frames, now);
-        else
-            delivered += spread(vp, frames, now, up);
-        frames += now;
-        n -= now;
-    }
-    return delivered;
+    return flow_spread(p, up, frames, n, send_by);
 }
 
 static bool vhost_arm(struct rxq *q)

@@ -157,10 +157,11 @@ enum drop_reason packed_put_frame(struct put *t, const struct frame *f)
 {
     const uint32_t need = t->vq->hdr_len + f->len + tag_len(f);
     const struct slot *const s = put_slot(t);
-    const unsigned n = spread_frame(t->vq, s, put_slots(t), f, need);
+    unsigned n;
 
     if (port_is_broken(t->vq->port))
         return DROP_broken;
+    n = spread_frame(t->vq, s, put_slots(t), f, need);
     if (n) {
         hand_back_slots((struct packed_put *)t, s, n, need);
         return DROP_none;

@@ -15,7 +15,6 @@
 
 #include "base/log.h"
 #include "flow.h"
-#include "nic/nic_copy.h"
 #include "nic/nic_counter.h"
 #include "xdp/xdp_queue.h"
 
@@ -79,71 +78,25 @@ static void xdp_disarm(struct rxq *q)
 
 /* ---- to the device ---- */
 
-static unsigned count(struct us_queue_counters *c, struct frame *const *frames, const uint8_t *why, unsigned n)
-{
-    unsigned delivered = 0;
-
-    for (unsigned i = 0; i < n; i++) {
-        if (why[i] != DROP_none) {
-            c->drop[why[i]]++;
-            continue;
-        }
-        delivered++;
-        c->bytes += nic_wire_len(frames[i]);
-        c->flooded += frames[i]->flooded;
-    }
-    c->frames += delivered;
-    c->bursts++;
-    return delivered;
-}
-
 /* Frames of one queue, at most BURST_MAX. */
-static unsigned send_by(struct xdp_queue *q, struct frame *const *frames, unsigned n)
+static unsigned send_by(struct port *p, unsigned queue, struct frame *const *frames, unsigned n)
 {
+    struct xdp_queue *const q = &xdp_of(p)->queue[queue];
     uint8_t why[BURST_MAX];
     unsigned delivered;
 
     if (q->port->shared)
         spin_lock(&q->tx_lock);
     xdp_queue_tx(q, frames, n, why);
-    delivered = count(&q->port->state->out[q->index], frames, why, n);
+    delivered = count_burst_out(&q->port->state->out[q->index], frames, why, n);
     if (q->port->shared)
         spin_unlock(&q->tx_lock);
     return delivered;
 }
 
-static unsigned spread(struct xdp_port *x, struct frame *const *frames, unsigned n)
-{
-    const uint32_t up = (1u << x->port.n_queues) - 1;
-    struct frame *mine[BURST_MAX];
-    uint8_t queue[BURST_MAX];
-    unsigned delivered = 0;
-
-    for (unsigned i = 0; i < n; i++)
-        queue[i] = (uint8_t)flow_queue(flow_hash(frames[i]), up);
-    for (unsigned q = 0; q < x->port.n_queues; q++) {
-        unsigned n_mine = 0;
-
-        for (unsigned i = 0; i < n; i++) {
-            if (queue[i] == q)
-                mine[n_mine++] = frames[i];
-        }
-        if (n_mine)
-            delivered += send_by(&x->queue[q], mine, n_mine);
-    }
-    return delivered;
-}
-
 static unsigned xdp_tx_burst(struct port *p, struct frame *const *frames, unsigned n)
 {
-    struct xdp_port *const x = xdp_of(p);
-    unsigned delivered = 0;
-
-    for (unsigned now; n; frames += now, n -= now) {
-        now = n < BURST_MAX ? n : BURST_MAX;
-        delivered += p->n_queues == 1 ? send_by(&x->queue[0], frames, now) : spread(x, frames, now);
-    }
-    return delivered;
+    return flow_spread(p, (1u << p->n_queues) - 1, frames, n, send_by);
 }
 
 /* ---- device and counters: control ---- */
