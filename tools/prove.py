@@ -76,8 +76,8 @@ def jobs(names: list[str], deep: bool) -> list[Job]:
 def run(checker: list[str], job: Job) -> Result:
     """One verdict.
 
-    A bug's run ends at the first property that fails, and which one that is, is the solver's choice:
-    where it names another than the bug announces, all of them are asked for.
+    A bug's run ends at the first property that fails, and which one that is, is the solver's
+    choice: where it names another than the bug announces, all of them are asked for.
     """
     with tempfile.TemporaryDirectory(prefix="uswitch-proof-") as scratch:
         sources = seeded.DATAPLANE
