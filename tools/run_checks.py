@@ -5,6 +5,10 @@ Run by the Makefile with the virtual environment's Python, from the top of the
 checkout.  A failed check does not stop the next one: one run shows everything
 that is wrong.  Each check's output is kept in a log; pytest comes last and
 writes to the terminal, so that its summary is the last line of the run.
+
+The functional tests wait more than they compute, and need the processors at
+once when they need them.  So the fuzz targets run beside them on time that
+nobody else wants; everything else has the machine for itself.
 """
 
 from __future__ import annotations
@@ -14,12 +18,16 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 
 from tools import stage
 
 BIN = pathlib.Path(sys.executable).parent
 JOBS = f"-j{os.cpu_count() or 1}"
+IDLE = ("chrt", "--idle", "0")
+PARALLEL = ("tests/unit", "tests/property")
+FUZZ = "fuzz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +60,53 @@ def checks() -> list[Check]:
               ("make", "-C", "dataplane", JOBS, "check-asan")),
         Check("c", "c-tsan", "C thread tests under TSan",
               ("make", "-C", "dataplane", JOBS, "check-tsan")),
-        Check("fuzz", "fuzz", "fuzz targets under ASan and UBSan, a minute each",
-              ("make", "-C", "dataplane", JOBS, "fuzz")),
         Check("fuzz", "fuzz-bugs", "fuzz targets find seeded bugs",
               (sys.executable, "-m", "tools.fuzz_bugs")),
+        Check("fuzz", FUZZ, "fuzz targets under ASan and UBSan, a minute each",
+              ("make", "-C", "dataplane", JOBS, "fuzz")),
         Check("prove", "prove", "bounded proofs, and seeded bugs that they refute",
               (sys.executable, "-m", "tools.prove")),
     ]
 
 
-def run_pytest(arguments: list[str]) -> int:
-    print("== pytest: Python unit tests, layering, functional tests", flush=True)
+class Aside:
+    """A check that runs beside others, one job at a time, on processor time that is left over."""
+
+    def __init__(self, check: Check, logs: pathlib.Path) -> None:
+        self.check = check
+        self._log = logs / f"{check.name}.log"
+        self._status, self._seconds = 1, 0.0
+        self._thread = threading.Thread(target=self._run)
+        print(f"== {check.title}: beside the functional tests", flush=True)
+        self._thread.start()
+
+    def wait(self) -> int:
+        """Its exit status."""
+        self._thread.join()
+        return stage.report(f"== {self.check.title}: ", self._log, self._status, self._seconds)
+
+    def _run(self) -> None:
+        command = (*IDLE, *(word for word in self.check.command if word != JOBS))
+        self._status, self._seconds = stage.execute(self._log, command)
+
+
+def run_pytest(title: str, arguments: list[str]) -> int:
+    print(f"== pytest: {title}", flush=True)
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", *arguments]
     return subprocess.run(command, check=False).returncode
+
+
+def run_all_pytest(aside: Aside | None) -> list[str]:
+    """Names of what failed."""
+    failed = []
+    if run_pytest("functional tests", ["tests/functional"]):
+        failed.append("functional tests")
+    if aside is not None and aside.wait():
+        failed.append(aside.check.name)
+    if run_pytest("Python unit tests, layering, properties",
+                  ["-n", str(os.cpu_count() or 1), *PARALLEL]):
+        failed.append("unit tests")
+    return failed
 
 
 def main() -> int:
@@ -72,14 +114,18 @@ def main() -> int:
     parser.add_argument("--logs", type=pathlib.Path, required=True)
     parser.add_argument("--pytest", action="store_true", help="and the Python tests, last")
     parser.add_argument("groups", nargs="+", choices=["lint", "docs", "c", "fuzz", "prove"])
-    arguments, pytest_arguments = parser.parse_known_args()
-    failed = [check.name for check in checks()
-              if check.group in arguments.groups
+    arguments = parser.parse_args()
+    chosen = [check for check in checks() if check.group in arguments.groups]
+    beside = [check for check in chosen if arguments.pytest and check.name == FUZZ]
+    failed = [check.name for check in chosen if check not in beside
               and stage.run(check.title, arguments.logs / f"{check.name}.log", check.command) != 0]
-    if failed:
+    if failed and arguments.pytest:
         print(f"== FAILED so far: {', '.join(failed)} (logs in {arguments.logs})", flush=True)
-    status = run_pytest(pytest_arguments) if arguments.pytest else 0
-    return status or (1 if failed else 0)
+    if arguments.pytest:
+        failed += run_all_pytest(Aside(beside[0], arguments.logs) if beside else None)
+    if failed:
+        print(f"== FAILED: {', '.join(failed)}", flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -31,9 +31,18 @@ def environment() -> dict[str, str]:
 
 def run(title: str, log: pathlib.Path, command: Sequence[str]) -> int:
     """The command's exit status; everything it prints goes to the log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stdout.isatty()
     print(f"== {title} ...", end="" if terminal else "\n", flush=True)
+    status, seconds = execute(log, command, title)
+    return report(f"\r== {title}: " if terminal else "   ", log, status, seconds)
+
+
+def execute(log: pathlib.Path, command: Sequence[str], title: str = "") -> tuple[int, float]:
+    """The command's exit status, as subprocess has it, and its time; a title shows that it lives.
+
+    Any thread.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with log.open("wb") as output:
         output.write(f"$ {' '.join(command)}\n".encode())
@@ -47,9 +56,12 @@ def run(title: str, log: pathlib.Path, command: Sequence[str]) -> int:
             output.write(f"{error}\n".encode())
             status = 127
         else:
-            status = _wait(child, title, started, terminal)
-    seconds = time.monotonic() - started
-    lead = f"\r== {title}: " if terminal else "   "
+            status = _wait(child, title, started) if title else child.wait()
+    return status, time.monotonic() - started
+
+
+def report(lead: str, log: pathlib.Path, status: int, seconds: float) -> int:
+    """Say how it went, with the log's end if it failed; returns the status as a shell has it."""
     if status == 0:
         print(f"{lead}ok, {seconds:.0f} s", flush=True)
         return 0
@@ -59,7 +71,8 @@ def run(title: str, log: pathlib.Path, command: Sequence[str]) -> int:
     return status if status > 0 else 128 - status
 
 
-def _wait(child: subprocess.Popen[bytes], title: str, started: float, terminal: bool) -> int:
+def _wait(child: subprocess.Popen[bytes], title: str, started: float) -> int:
+    terminal = sys.stdout.isatty()
     step = 1 if terminal else HEARTBEAT_S
     try:
         while True:

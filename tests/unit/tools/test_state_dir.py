@@ -30,9 +30,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root
 
 
 def open_parents(path: pathlib.Path) -> None:
-    """pytest's temporary directories are closed to others, as a whole."""
+    """pytest's temporary directories, and its workers', are closed to others as a whole."""
     for parent in path.parents:
-        if parent.name.startswith("pytest-"):
+        if parent.name.startswith(("pytest-", "popen-")):
             parent.chmod(0o755)
 
 
