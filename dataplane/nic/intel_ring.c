@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Where rings and buffers begin; the adapters want 128 bytes. */
+/* Where rings and receive buffers begin; the adapters want 128 bytes of the former. */
 #define RING_ALIGN 4096
 #define BUF_ALIGN 64
 
@@ -17,17 +17,23 @@ static size_t desc_bytes(uint32_t size)
     return (size_t)size * sizeof(struct intel_desc);
 }
 
-static size_t buf_bytes(uint32_t size)
+static size_t rx_bytes(uint32_t size)
 {
     return (size_t)size * INTEL_BUF_STRIDE;
+}
+
+static size_t tx_bytes(uint32_t size)
+{
+    return (size_t)size * DMA_BUF_SIZE;
 }
 
 size_t intel_ring_pool_size(const struct nic_config *cfg)
 {
     /* A piece costs its alignment at most. */
-    const size_t ring = desc_bytes(cfg->ring_size) + RING_ALIGN + buf_bytes(cfg->ring_size) + BUF_ALIGN;
+    const size_t ring = desc_bytes(cfg->ring_size) + RING_ALIGN;
+    const size_t buf = rx_bytes(cfg->ring_size) + BUF_ALIGN + tx_bytes(cfg->ring_size) + INTEL_TX_ALIGN;
 
-    return 2 * ring * cfg->n_queues;
+    return (2 * ring + buf) * cfg->n_queues;
 }
 
 static int create_rx(struct nic_queue *q, const struct intel_kind *kind, uint32_t rdt)
@@ -41,7 +47,7 @@ static int create_rx(struct nic_queue *q, const struct intel_kind *kind, uint32_
     r->kind = kind;
     r->tail_reg = rdt;
     r->desc = dma_alloc(&n->pool, desc_bytes(r->size), RING_ALIGN);
-    r->buf = dma_alloc(&n->pool, buf_bytes(r->size), BUF_ALIGN);
+    r->buf = dma_alloc(&n->pool, rx_bytes(r->size), BUF_ALIGN);
     if (!r->desc || !r->buf) {
         free(r);
         return -ENOMEM;
@@ -65,7 +71,7 @@ static int create_tx(struct nic_queue *q, uint32_t tdt)
     t->tail_reg = tdt;
     t->free = t->size - 1;
     t->desc = dma_alloc(&n->pool, desc_bytes(t->size), RING_ALIGN);
-    t->buf = dma_alloc(&n->pool, buf_bytes(t->size), BUF_ALIGN);
+    t->buf = dma_alloc(&n->pool, tx_bytes(t->size), INTEL_TX_ALIGN);
     if (!t->desc || !t->buf) {
         free(t);
         return -ENOMEM;

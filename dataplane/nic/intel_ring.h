@@ -30,8 +30,16 @@
 #define INTEL_RING_MAX 4096
 #define INTEL_RING_MULTIPLE 8
 
-/* One odd line between buffers: frames of a burst would else share a few cache sets. */
+/* One odd line between receive buffers: frames of a burst would else share a few cache sets. */
 #define INTEL_BUF_STRIDE (DMA_BUF_SIZE + 64)
+
+/*
+ * Transmit buffers follow each other, the first one at the begin of a page, so that none lies in two: pages that are
+ * neighbours for us and for the IOMMU need not be neighbours in memory, and an emulated adapter may take a buffer in
+ * one piece only.
+ */
+#define INTEL_TX_ALIGN 4096
+_Static_assert(INTEL_TX_ALIGN % DMA_BUF_SIZE == 0, "a page holds whole buffers");
 
 /* The device reports at most every so many transmit descriptors, and what a frame adds. */
 #define INTEL_RS_EVERY 32
@@ -83,7 +91,7 @@ struct intel_rx {
 /**
  * struct intel_tx - nic_queue.tx; everything below @iova: who holds the queue's lock
  * @desc: descriptors, in the pool
- * @buf: buffer of the first descriptor, in the pool
+ * @buf: buffer of the first descriptor, in the pool, at the begin of a page
  * @buf_iova: the same for the device
  * @size: descriptors
  * @tail_reg: offset of TDT in BAR 0

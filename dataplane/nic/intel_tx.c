@@ -22,7 +22,7 @@ _Static_assert(INTEL_RING_MIN - 1 - (INTEL_RS_EVERY - 1) > NIC_SEGS_MAX + 1,
 
 static inline uint8_t *buffer(const struct intel_tx *t, uint32_t i)
 {
-    return t->buf + (size_t)i * INTEL_BUF_STRIDE;
+    return t->buf + (size_t)i * DMA_BUF_SIZE;
 }
 
 /* Descriptors come back in order, so the first report that has not come ends it. */
@@ -53,7 +53,7 @@ static inline void put_data(struct intel_tx *t, uint32_t len, uint64_t word)
 
     if (__builtin_expect(report, 0))
         word |= INTEL_TX_RS;
-    intel_desc_store(&t->desc[at], t->buf_iova + (uint64_t)at * INTEL_BUF_STRIDE, word | len);
+    intel_desc_store(&t->desc[at], t->buf_iova + (uint64_t)at * DMA_BUF_SIZE, word | len);
     advance(t);
     if (__builtin_expect(report, 0)) {
         const uint32_t i = t->rs_next++ % INTEL_RS_MAX;

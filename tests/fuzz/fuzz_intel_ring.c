@@ -217,7 +217,7 @@ static void check_given(void)
             check_context(low, high);
             continue;
         }
-        MUST(low == dma_iova(&nic.pool, tx()->buf) + (uint64_t)tail_seen * INTEL_BUF_STRIDE);
+        MUST(low == dma_iova(&nic.pool, tx()->buf) + (uint64_t)tail_seen * DMA_BUF_SIZE);
         MUST(len > 0 && len <= DMA_BUF_SIZE && ++segs <= CHAIN_MAX);
         if (segs == 1) {
             total = (uint32_t)(high >> 46);
