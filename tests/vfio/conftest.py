@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from testbed import netns, stream, unprivileged, vfio_guest
+from testbed import echo, netns, stream, unprivileged, vfio_guest
 from testbed.cache import Cache
 from testbed.netns import Namespace
 from testbed.qemu import Network
@@ -198,13 +198,13 @@ class Joined:
     outside: Namespace
     inside: str
 
-    def ping(self, options: str = "", count: int = 10) -> None:
-        """Both ways; no echo may be missing."""
-        words = f"ping -q -c {count} -i 0.05 -W 5 {options}".split()
-        out = self.outside.run([*words, INSIDE]).output
-        assert f" {count} received" in out, out
-        back = self.switch.do("run", namespace=self.inside, command=[*words, OUTSIDE])["output"]
-        assert f" {count} received" in back, back
+    def ping(self, size: int = echo.SIZE, count: int = 10) -> None:
+        """Both ways, unfragmented; no echo may be missing."""
+        out = echo.ping(self.outside, INSIDE, count, size=size)
+        assert (out.sent, out.lost) == (count, 0), f"from the wire: {out}"
+        back = self.switch.do("ping", namespace=self.inside, address=OUTSIDE, count=count,
+                              size=size)
+        assert (back["sent"], back["missing"]) == (count, []), f"from the switch: {back}"
 
     def stream(self, size: int) -> None:
         """TCP both ways, byte for byte; neither kernel may find a damaged segment."""

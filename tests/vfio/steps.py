@@ -14,10 +14,11 @@ import resource
 import subprocess
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from testbed import stream, unprivileged
+from testbed import echo, stream, unprivileged
 from testbed.daemons import ApiError, Switch, installed
 from testbed.netns import Namespace, Tap
 from testbed.qemu import Network
@@ -119,6 +120,11 @@ def run(namespace: str, command: list[str], timeout: float = 60) -> Json:
     """A program in a namespace."""
     result = Inside.namespaces[namespace].run(command, timeout)
     return {"rc": result.rc, "output": result.output}
+
+
+def ping(namespace: str, address: str, count: int, size: int) -> Json:
+    """echo.Answers."""
+    return asdict(echo.ping(Inside.namespaces[namespace], address, count, size=size))
 
 
 def listen(namespace: str, address: str) -> int:

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from testbed.echo import Pinger
 from testbed.vfio_guest import Nested
 
 from .conftest import INSIDE, Joined, Lab, Switch, Uplink, added, joined
@@ -34,22 +32,24 @@ def both(uplink: Uplink) -> Iterator[Joined]:
 def test_dataplane_killed_under_traffic(host: Nested, uplink: Uplink, both: Joined) -> None:
     """Uplink and hosts come back by themselves; the adapter is stopped before its memory goes."""
     old = uplink.switch.do("processes")["dataplane"]["pid"]
-    with Pings(both) as pings:
+    with Pinger(both.outside, INSIDE) as pings:
+        pings.wait_answer()
         uplink.switch.do("kill", what="dataplane")
         uplink.wait("up")
-        both.ping()
+        pings.wait_answer()
     assert uplink.switch.do("processes")["dataplane"]["pid"] != old
-    assert pings.lost > 0, "nothing was under way"
+    both.ping()
     both.stream(1 << 16)
 
 
 def test_uswitchd_killed_under_traffic(host: Nested, uplink: Uplink, both: Joined) -> None:
     """Frames do not notice; the next uswitchd takes the adapter over as it is."""
     old = uplink.switch.do("processes")["dataplane"]["pid"]
-    with Pings(both) as pings:
+    with Pinger(both.outside, INSIDE) as pings:
+        pings.wait_answer()
         uplink.switch.do("kill", what="daemon")
         assert uplink.switch.do("start_again")["dataplane"]["pid"] == old
-    assert pings.lost == 0
+    assert pings.answers.lost == 0, pings.answers
     uplink.wait("up")
 
 
@@ -83,31 +83,3 @@ def test_adapter_unplugged(lab: Lab, host: Nested, uplink: Uplink, both: Joined,
         assert gone.show()["port"]["link"] != "up"
         both.ping()
     assert switch.do("processes") == processes, "a process did not survive"
-
-
-class Pings:
-    """A ping every 50 ms from the wire while the context lasts; then: how many had no answer."""
-
-    def __init__(self, both: Joined) -> None:
-        self._both = both
-        self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self.lost = 0
-
-    def __enter__(self) -> Pings:
-        self._future = self._pool.submit(self._run)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self.lost = self._future.result(60)
-        self._pool.shutdown()
-
-    def _run(self) -> int:
-        lost = 0
-        command = ["ping", "-q", "-c", "20", "-i", "0.05", "-W", "2", INSIDE]
-        while not self._stop.is_set():
-            said = self._both.outside.run(command).output
-            sent, received = map(int, re.findall(r"(\d+) packets transmitted, (\d+) rec", said)[0])
-            lost += sent - received
-        return lost

@@ -56,7 +56,7 @@ def test_tagged(host: Nested, uplink: Uplink) -> None:
 def test_jumbo(host: Nested, uplink: Uplink) -> None:
     """Frames of 9000 bytes go through whole."""
     with joined(uplink, mtu=JUMBO) as both:
-        both.ping(f"-M do -s {JUMBO - 28}")
+        both.ping(size=JUMBO - 28)
         both.stream(STREAM)
 
 
