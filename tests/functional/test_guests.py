@@ -15,7 +15,7 @@ import pytest
 from testbed import verdict
 from testbed.daemons import Switch
 from testbed.qemu import Network, Nic
-from testbed.traffic import parse_ping, stream
+from testbed.traffic import ping_command, stream, with_late_answers
 
 from . import vms as v
 from .conftest import Lab, mac
@@ -209,13 +209,13 @@ def test_two_nics_in_one_guest(switch: Switch, lab: Lab, pair: tuple[Vm, Vm]) ->
     a, b = pair
     path = switch.add_port("second", mode="client", segment="second")
     witness = lab.guest("second")
-    a.guest.spawn(f"ping -q -i 0.05 -c 40 -W 5 {b.ip}", "during")
+    a.guest.spawn(ping_command(b.ip, 40, 0.05), "during")
     ifname = a.guest.plug(Nic(path, "52:54:00:75:74:f0"), Network(ip="10.8.0.1/24"))
     switch.wait_link("second")
     assert ifname == "eth1"
     assert a.guest.run("ping -c 1 -W 1 -I eth1 10.8.0.2").rc == 1
     got = [f for _, f in witness.front.recv_frames(99, timeout=5, quiet=0.3)]
     assert any(f[6:12].hex(":") == "52:54:00:75:74:f0" and f[12:14] == b"\x08\x06" for f in got)
-    v.answered(parse_ping(a.guest.collect("during").output))
+    v.answered(with_late_answers(a.guest, a.guest.collect("during").output))
     switch.call("port.delete", name="second")
     v.answered(a.ping(b))

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from testbed import netns
+from testbed import echo, netns
 from testbed.daemons import ApiError, Switch
+from testbed.echo import Answers
 from testbed.netns import Namespace, Tap
 from testbed.qemu import Network
-from testbed.traffic import Ping, parse_ping
 
 from . import vms as v
 from .conftest import Lab, frame, mac
@@ -64,9 +64,9 @@ def attach(switch: Switch, port: str, tap: Tap, host: Namespace, **settings: obj
     host.adopt(tap, Network(ip=f"{IP}/24", ip6=f"{IP6}/64"))
 
 
-def ping_from(host: Namespace, address: str, count: int = 10, options: str = "") -> Ping:
-    words = f"ping -q -c {count} -i 0.02 -W 5 {options} {address}".split()
-    return parse_ping(host.run(words).output)
+def ping_from(host: Namespace, address: str, count: int = 10, size: int = echo.SIZE,
+              patience: float = echo.PATIENCE) -> Answers:
+    return echo.ping(host, address, count, interval=0.02, size=size, patience=patience)
 
 
 def status(switch: Switch, port: str) -> tuple[str, str]:
@@ -83,7 +83,7 @@ def test_namespace_and_guest(switch: Switch, tap: Tap, host: Namespace, port: st
         attach(switch, port, tap, host, segment="lan")
         for address in (vm.ip, vm.ip6):
             v.answered(ping_from(host, address))
-            v.answered(ping_from(host, address, 5, "-s 1400"))
+            v.answered(ping_from(host, address, 5, 1400))
         v.answered(vm.ping(IP))
         v.answered(vm.ping(IP6))
         assert "tx-checksumming: on" in host.run(["ethtool", "-k", tap.ifname]).output
@@ -123,7 +123,7 @@ def test_namespace_and_front_end(
     attach(switch, port, tap, host, segment="lan")
     with Responder(guest, "10.9.0.201") as responder:
         for size in (0, 56, 1472):
-            v.answered(ping_from(host, "10.9.0.201", 10, f"-s {size}"))
+            v.answered(ping_from(host, "10.9.0.201", 10, size))
     assert responder.pings == 30
 
 
@@ -202,7 +202,7 @@ def test_port_deleted_and_added_again(
         with Responder(guest, "10.9.0.201"):
             v.answered(ping_from(host, "10.9.0.201"))
         switch.call("port.delete", name=port)
-        assert ping_from(host, "10.9.0.201", 2, "-W 1").received == 0
+        assert ping_from(host, "10.9.0.201", 2, patience=1.0).lost == 2
         host.release(tap)
 
 
@@ -218,7 +218,8 @@ def test_processes_killed(switch: Switch, tap: Tap, host: Namespace, port: str) 
         switch.restart_daemon()
         v.answered(ping_from(host, "10.9.0.201"))
         switch.wait_replaced(switch.kill_dataplane())
-        assert ping_from(host, "10.9.0.201").received > 0
+        some = ping_from(host, "10.9.0.201")
+        assert some.lost < some.sent
         v.answered(ping_from(host, "10.9.0.201"))
     assert status(switch, port)[0] == "up"
     lab.close()

@@ -18,6 +18,7 @@ from typing import Any
 from testbed import parts, traffic, verdict
 from testbed.cache import Cache
 from testbed.daemons import Switch
+from testbed.echo import Answers
 from testbed.guest import Guest
 from testbed.qemu import Mode, Network, Nic
 from testbed.traffic import Ping
@@ -133,7 +134,7 @@ def running(switch: Switch, cpus: int = 1, hugepages: bool = False) -> Iterator[
         vms.close()
 
 
-def answered(ping: Ping) -> None:
+def answered(ping: Ping | Answers) -> None:
     """Every request had exactly one answer."""
     assert (ping.sent > 0, ping.lost, ping.duplicates) == (True, 0, 0), ping
 
