@@ -30,7 +30,8 @@
 
 /* Counters of this program; a test fails if its checks add failures. Main thread only, except failed_checks. */
 static unsigned harness_passed, harness_failed;
-static _Atomic unsigned harness_failed_checks;
+/* One for all files of the program: what tests share checks as well. */
+__attribute__((weak)) _Atomic unsigned harness_failed_checks;
 static const char *harness_only;
 
 static inline void harness_fail(const char *file, int line)
