@@ -11,10 +11,8 @@
 #include "nic/igb.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include "base/log.h"
-#include "nic/intel_offload.h"
 #include "nic/intel_ring.h"
 
 /* 9.5 KiB with tag and FCS: what fits the packet buffer (7.1.1.1; I350 and I210: DTXMXPKTSZ). */
@@ -43,38 +41,9 @@ static const struct nic_id igb_ids[] = {
     { 0 },
 };
 
-/* As the EEPROM has it, bytes in the order of the wire from the lowest on (8.10). */
-static int read_mac(struct nic *n)
-{
-    const uint32_t low = igb_read(n, IGB_RAL(0));
-    const uint32_t high = igb_read(n, IGB_RAH(0));
-
-    for (unsigned i = 0; i < ETH_ALEN; i++)
-        n->mac[i] = (uint8_t)(i < 4 ? low >> (8 * i) : high >> (8 * (i - 4)));
-    if ((n->mac[0] & 1) || (low | (high & 0xffff)) == 0)
-        return -EIO;
-    return 0;
-}
-
 static int igb_open(struct nic *n)
 {
-    int rc;
-
-    if (n->bar[0].size < IGB_BAR_SIZE)
-        return -ENODEV;
-    n->priv = calloc(1, sizeof(struct igb));
-    if (!n->priv)
-        return -ENOMEM;
-    rc = igb_reset(n);
-    if (rc == 0)
-        rc = read_mac(n);
-    if (rc < 0) {
-        free(n->priv);
-        n->priv = NULL;
-        return rc;
-    }
-    atomic_store(&n->port.offloads, INTEL_OFFLOADS);
-    return 0;
+    return intel_open(n, IGB_BAR_SIZE, sizeof(struct igb), igb_reset, IGB_RAL(0));
 }
 
 /* Off the bus for good: whatever a queue or the bus did not want to stop, a reset does. */
@@ -121,15 +90,9 @@ static int igb_start(struct nic *n)
     return 0;
 }
 
-static void igb_close(struct nic *n)
-{
-    free(n->priv);
-    n->priv = NULL;
-}
-
 static void igb_read_state(struct nic *n, struct us_nic_state *out)
 {
-    if (igb_is_gone(n))
+    if (intel_is_gone(n))
         nic_fail(n, 0, BREAK_device_gone, 0);
     igb_link_read(n, out);
     igb_stats_read(n, out);
@@ -149,10 +112,11 @@ const struct nic_driver igb_driver = {
     .open = igb_open,
     .start = igb_start,
     .stop = igb_stop,
-    .close = igb_close,
+    .close = intel_close,
     .rx_burst = intel_rx_burst,
     .rx_complete = intel_rx_complete,
     .tx_burst = intel_tx_burst,
+    .tx_progress = igb_tx_progress,
     .arm = igb_irq_arm,
     .disarm = igb_irq_disarm,
     .other = igb_irq_other,

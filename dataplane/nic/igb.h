@@ -16,6 +16,7 @@
 #define USWITCH_NIC_IGB_H
 
 #include "nic/igb_regs.h"
+#include "nic/intel_device.h"
 #include "nic/nic.h"
 #include "nic/nic_counter.h"
 
@@ -60,28 +61,7 @@ static inline void igb_update(const struct nic *n, uint32_t reg, uint32_t clear,
     igb_write(n, reg, (igb_read(n, reg) & ~clear) | set);
 }
 
-/* A register of all ones may be a value; STATUS never is. */
-static inline bool igb_is_gone(const struct nic *n)
-{
-    return nic_is_gone(igb_read(n, IGB_STATUS));
-}
-
 /* ---- igb_reset.c ---- */
-
-void igb_sleep_us(uint32_t us);
-
-/**
- * igb_wait() - poll a register
- * @n: device
- * @reg: register
- * @mask: bits of interest
- * @want: their value to wait for
- * @step_us: between two looks
- * @steps: looks
- *
- * Return: 0, -ETIMEDOUT, -EIO if the device is gone.
- */
-int igb_wait(const struct nic *n, uint32_t reg, uint32_t mask, uint32_t want, uint32_t step_us, uint32_t steps);
 
 /* Switch a queue off, by its RXDCTL or TXDCTL, and wait until it is. */
 void igb_stop_queue(const struct nic *n, uint32_t dctl);
@@ -93,7 +73,7 @@ uint32_t igb_queues(const struct nic *n);
  * From anything, queues running and bus busy included, to the state after reset: interrupts masked, EEPROM loaded
  * (4.5.3).  0 or -EIO; quiet in either case, unless the device does not answer.
  */
-int igb_reset(const struct nic *n);
+int igb_reset(struct nic *n);
 
 /* ---- igb_phy.c ---- */
 
@@ -107,6 +87,9 @@ void igb_link_read(const struct nic *n, struct us_nic_state *out);
 /* After reset: rings, queues, filters, and both units on. 0 or -errno. */
 int igb_queues_start(struct nic *n);
 void igb_queues_free(struct nic *n);
+
+/* nic_driver.tx_progress */
+void igb_tx_progress(const struct nic_queue *q, struct nic_tx_progress *out);
 
 /* ---- igb_irq.c ---- */
 

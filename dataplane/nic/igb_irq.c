@@ -79,7 +79,7 @@ void igb_irq_other(struct nic *n)
 {
     const uint32_t causes = igb_read(n, IGB_ICR);
 
-    if (igb_is_gone(n)) {
+    if (intel_is_gone(n)) {
         nic_fail(n, 0, BREAK_device_gone, 0);
         return;
     }

@@ -25,12 +25,12 @@
  */
 static void sync_begin(const struct nic *n)
 {
-    (void)igb_wait(n, IGB_SWSM, IGB_SWSM_SMBI, 0, SEMAPHORE_STEP_US, SEMAPHORE_STEPS);
+    (void)intel_wait(n, IGB_SWSM, IGB_SWSM_SMBI, 0, SEMAPHORE_STEP_US, SEMAPHORE_STEPS);
     for (unsigned i = 0; i < SEMAPHORE_STEPS; i++) {
         igb_update(n, IGB_SWSM, 0, IGB_SWSM_SWESMBI);
         if (igb_read(n, IGB_SWSM) & IGB_SWSM_SWESMBI)
             return;
-        igb_sleep_us(SEMAPHORE_STEP_US);
+        intel_sleep_us(SEMAPHORE_STEP_US);
     }
 }
 
@@ -59,7 +59,7 @@ static void lock_phy(const struct nic *n, uint32_t bit)
             return;
         }
         sync_end(n);
-        igb_sleep_us(PHY_LOCK_STEP_US);
+        intel_sleep_us(PHY_LOCK_STEP_US);
     }
 }
 
@@ -74,7 +74,7 @@ static void unlock_phy(const struct nic *n, uint32_t bit)
 static int mdic(const struct nic *n, uint32_t command, uint32_t *out)
 {
     igb_write(n, IGB_MDIC, command);
-    if (igb_wait(n, IGB_MDIC, IGB_MDIC_READY, IGB_MDIC_READY, MDIC_STEP_US, MDIC_STEPS) < 0)
+    if (intel_wait(n, IGB_MDIC, IGB_MDIC_READY, IGB_MDIC_READY, MDIC_STEP_US, MDIC_STEPS) < 0)
         return -EIO;
     *out = igb_read(n, IGB_MDIC);
     return *out & IGB_MDIC_ERROR ? -EIO : 0;

@@ -101,7 +101,7 @@ static void set_up_tx(const struct nic *n, uint32_t q)
 
 static int wait_enabled(const struct nic *n, uint32_t dctl)
 {
-    return igb_wait(n, dctl, IGB_DCTL_ENABLE, IGB_DCTL_ENABLE, WAIT_STEP_US, WAIT_STEPS);
+    return intel_wait(n, dctl, IGB_DCTL_ENABLE, IGB_DCTL_ENABLE, WAIT_STEP_US, WAIT_STEPS);
 }
 
 /* 4.5.10: the unit first, then its queues. */
@@ -150,6 +150,11 @@ int igb_queues_start(struct nic *n)
     start_offloads(n);
     rc = start_tx(n);
     return rc < 0 ? rc : start_rx(n);
+}
+
+void igb_tx_progress(const struct nic_queue *q, struct nic_tx_progress *out)
+{
+    intel_tx_progress(q, IGB_TDH(q->index), out);
 }
 
 void igb_queues_free(struct nic *n)

@@ -9,7 +9,6 @@
 #include "nic/igb.h"
 
 #include <errno.h>
-#include <time.h>
 
 #define WAIT_STEP_US 100
 #define QUEUE_STEPS 100
@@ -19,27 +18,6 @@
 #define RESET_STEP_US 1000
 #define RESET_STEPS 100
 #define EEPROM_STEPS 20
-
-void igb_sleep_us(uint32_t us)
-{
-    const struct timespec t = { .tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000 };
-
-    nanosleep(&t, NULL);        /* a signal may cut it short: waits look again, and settling times have room */
-}
-
-int igb_wait(const struct nic *n, uint32_t reg, uint32_t mask, uint32_t want, uint32_t step_us, uint32_t steps)
-{
-    for (uint32_t i = 0; i < steps; i++) {
-        const uint32_t value = igb_read(n, reg);
-
-        if (nic_is_gone(value) && igb_is_gone(n))
-            return -EIO;
-        if ((value & mask) == want)
-            return 0;
-        igb_sleep_us(step_us);
-    }
-    return -ETIMEDOUT;
-}
 
 uint32_t igb_queues(const struct nic *n)
 {
@@ -68,7 +46,7 @@ void igb_stop_queue(const struct nic *n, uint32_t dctl)
     if (!(igb_read(n, dctl) & IGB_DCTL_ENABLE))
         return;
     igb_update(n, dctl, IGB_DCTL_ENABLE, 0);
-    (void)igb_wait(n, dctl, IGB_DCTL_ENABLE, 0, WAIT_STEP_US, QUEUE_STEPS);
+    (void)intel_wait(n, dctl, IGB_DCTL_ENABLE, 0, WAIT_STEP_US, QUEUE_STEPS);
 }
 
 /* Interrupts, queues and DMA, whoever left them on. */
@@ -82,27 +60,27 @@ static void quiesce(const struct nic *n)
         igb_stop_queue(n, IGB_RXDCTL(q));
     }
     igb_update(n, IGB_CTRL, 0, IGB_CTRL_GIO_DIS);
-    (void)igb_wait(n, IGB_STATUS, IGB_STATUS_GIO, 0, WAIT_STEP_US, MASTER_STEPS);
+    (void)intel_wait(n, IGB_STATUS, IGB_STATUS_GIO, 0, WAIT_STEP_US, MASTER_STEPS);
 }
 
-int igb_reset(const struct nic *n)
+int igb_reset(struct nic *n)
 {
     uint32_t port;
 
-    if (igb_is_gone(n))
+    if (intel_is_gone(n))
         return -EIO;
     quiesce(n);
     igb_update(n, IGB_CTRL, 0, IGB_CTRL_RST);
-    igb_sleep_us(RESET_SETTLE_US);
-    if (igb_wait(n, IGB_CTRL, IGB_CTRL_RST, 0, RESET_STEP_US, RESET_STEPS) < 0)
+    intel_sleep_us(RESET_SETTLE_US);
+    if (intel_wait(n, IGB_CTRL, IGB_CTRL_RST, 0, RESET_STEP_US, RESET_STEPS) < 0)
         return -EIO;
     /* Without an EEPROM, and in QEMU, it never says so: then the address that is read tells. */
-    if (igb_wait(n, IGB_EECD, IGB_EECD_ARD, IGB_EECD_ARD, RESET_STEP_US, EEPROM_STEPS) == -EIO)
+    if (intel_wait(n, IGB_EECD, IGB_EECD_ARD, IGB_EECD_ARD, RESET_STEP_US, EEPROM_STEPS) == -EIO)
         return -EIO;
     mask_interrupts(n);
     /* Firmware that manages nothing may never say so, either. */
     port = IGB_STATUS_LAN_ID(igb_read(n, IGB_STATUS));
-    (void)igb_wait(n, IGB_EEMNGCTL, IGB_EEMNGCTL_CFG_DONE(port), IGB_EEMNGCTL_CFG_DONE(port), RESET_STEP_US,
+    (void)intel_wait(n, IGB_EEMNGCTL, IGB_EEMNGCTL_CFG_DONE(port), IGB_EEMNGCTL_CFG_DONE(port), RESET_STEP_US,
                    RESET_STEPS);
     igb_update(n, IGB_CTRL, IGB_CTRL_GIO_DIS, 0);
     return 0;

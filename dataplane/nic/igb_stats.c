@@ -71,7 +71,7 @@ void igb_stats_collect(struct nic *n)
     now[NIC_COUNTER_rx_bytes] = read64(n, IGB_GORCL, IGB_GORCH);
     now[NIC_COUNTER_tx_bytes] = read64(n, IGB_GOTCL, IGB_GOTCH);
     /* A device that went away meanwhile told nothing but ones. */
-    if (igb_is_gone(n))
+    if (intel_is_gone(n))
         return;
     for (unsigned i = 0; i < NIC_COUNTER_COUNT; i++)
         igb_of(n)->counter[i] += now[i];

@@ -16,10 +16,8 @@
 #include "nic/ixgbe.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "nic/intel_offload.h"
 #include "nic/intel_ring.h"
 #include "nic/ixgbe_rsc.h"
 
@@ -59,38 +57,9 @@ static const struct intel_kind ixgbe_kind = {
 
 /* ---- life ---- */
 
-/* 8.2.3.10.6: as the EEPROM has it, bytes in the order of the wire from the lowest on. */
-static int read_mac(struct nic *n)
-{
-    const uint32_t low = ixgbe_read(n, IXGBE_RAL(0));
-    const uint32_t high = ixgbe_read(n, IXGBE_RAH(0));
-
-    for (unsigned i = 0; i < ETH_ALEN; i++)
-        n->mac[i] = (uint8_t)(i < 4 ? low >> (8 * i) : high >> (8 * (i - 4)));
-    if (!(high & IXGBE_RAH_AV) || (n->mac[0] & 1) || (low | (high & 0xffff)) == 0)
-        return -EIO;
-    return 0;
-}
-
 static int ixgbe_open(struct nic *n)
 {
-    int rc;
-
-    if (n->bar[0].size < IXGBE_BAR_SIZE)
-        return -ENODEV;
-    n->priv = calloc(1, sizeof(struct ixgbe));
-    if (!n->priv)
-        return -ENOMEM;
-    rc = ixgbe_reset(n);
-    if (rc == 0)
-        rc = read_mac(n);
-    if (rc < 0) {
-        free(n->priv);
-        n->priv = NULL;
-        return rc;
-    }
-    atomic_store(&n->port.offloads, INTEL_OFFLOADS);
-    return 0;
+    return intel_open(n, IXGBE_BAR_SIZE, sizeof(struct ixgbe), ixgbe_reset, IXGBE_RAL(0));
 }
 
 /* 4.6.3.2: flow control is off unless all of its registers say otherwise, and reset does not touch them all. */
@@ -175,12 +144,6 @@ static int ixgbe_start(struct nic *n)
     return 0;
 }
 
-static void ixgbe_close(struct nic *n)
-{
-    free(n->priv);
-    n->priv = NULL;
-}
-
 /* ---- worker ---- */
 
 static unsigned ixgbe_rx_burst(struct nic_queue *q, struct burst *b)
@@ -223,10 +186,11 @@ const struct nic_driver ixgbe_driver = {
     .open = ixgbe_open,
     .start = ixgbe_start,
     .stop = ixgbe_stop,
-    .close = ixgbe_close,
+    .close = intel_close,
     .rx_burst = ixgbe_rx_burst,
     .rx_complete = ixgbe_rx_complete,
     .tx_burst = intel_tx_burst,
+    .tx_progress = ixgbe_tx_progress,
     .arm = ixgbe_arm,
     .disarm = ixgbe_irq_disarm,
     .other = ixgbe_irq_other,

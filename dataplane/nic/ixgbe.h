@@ -18,6 +18,7 @@
 #define USWITCH_NIC_IXGBE_H
 
 #include "nic/ixgbe_regs.h"
+#include "nic/intel_device.h"
 #include "nic/ixgbe_rsc.h"
 #include "nic/nic.h"
 #include "nic/nic_counter.h"
@@ -74,21 +75,6 @@ static inline void ixgbe_update(const struct nic *n, uint32_t reg, uint32_t clea
 
 /* ---- ixgbe_reset.c ---- */
 
-void ixgbe_sleep_us(uint32_t us);
-
-/**
- * ixgbe_wait() - poll a register
- * @n: device
- * @reg: register
- * @mask: bits of interest
- * @want: their value to wait for
- * @step_us: between two looks
- * @steps: looks
- *
- * Return: 0, -ETIMEDOUT, -EIO if the device is gone.
- */
-int ixgbe_wait(const struct nic *n, uint32_t reg, uint32_t mask, uint32_t want, uint32_t step_us, uint32_t steps);
-
 /**
  * ixgbe_lock() - take resources that firmware uses as well (10.5.4)
  * @n: device
@@ -117,6 +103,8 @@ void ixgbe_link_read(struct nic *n, struct us_nic_state *out);
 /* After reset, queues off: the unit as a whole, then each queue. 0 or -errno. */
 int ixgbe_rx_start(struct nic *n);
 int ixgbe_tx_start(struct nic *n);
+/* nic_driver.tx_progress */
+void ixgbe_tx_progress(const struct nic_queue *q, struct nic_tx_progress *out);
 
 /* ---- ixgbe_irq.c ---- */
 

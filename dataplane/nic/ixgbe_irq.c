@@ -115,7 +115,7 @@ void ixgbe_irq_other(struct nic *n)
 {
     const uint32_t causes = ixgbe_read(n, IXGBE_EICR);
 
-    if (nic_is_gone(causes) && nic_is_gone(ixgbe_read(n, IXGBE_STATUS))) {
+    if (nic_is_gone(causes) && intel_is_gone(n)) {
         nic_fail(n, 0, BREAK_device_gone, 0);
         return;
     }

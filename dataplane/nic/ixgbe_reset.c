@@ -9,7 +9,6 @@
 #include "nic/ixgbe.h"
 
 #include <errno.h>
-#include <time.h>
 
 /* 4.6.3.2: at least 10 ms from a reset to the first initialisation; what the field waits, for firmware's sake. */
 #define RESET_SETTLE_US 50000
@@ -18,28 +17,6 @@
 #define MASTER_STEPS 800
 /* Queues that are switched off before a reset: more than are ever used here. */
 #define QUEUES_ALL 16
-
-void ixgbe_sleep_us(uint32_t us)
-{
-    struct timespec left = { .tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000 };
-
-    while (nanosleep(&left, &left) < 0 && errno == EINTR)
-        ;
-}
-
-int ixgbe_wait(const struct nic *n, uint32_t reg, uint32_t mask, uint32_t want, uint32_t step_us, uint32_t steps)
-{
-    for (uint32_t i = 0; i < steps; i++) {
-        const uint32_t value = ixgbe_read(n, reg);
-
-        if (nic_is_gone(value) && nic_is_gone(ixgbe_read(n, IXGBE_STATUS)))
-            return -EIO;
-        if ((value & mask) == want)
-            return 0;
-        ixgbe_sleep_us(step_us);
-    }
-    return -ETIMEDOUT;
-}
 
 /* ---- firmware semaphore, 10.5.4 ---- */
 
@@ -54,16 +31,16 @@ static bool has_regsmp(const struct nic *n)
  */
 static void sync_begin(const struct nic *n)
 {
-    (void)ixgbe_wait(n, IXGBE_SWSM, IXGBE_SWSM_SMBI, 0, 50, 2000);
+    (void)intel_wait(n, IXGBE_SWSM, IXGBE_SWSM_SMBI, 0, 50, 2000);
     if (has_regsmp(n)) {
-        (void)ixgbe_wait(n, IXGBE_SW_FW_SYNC, IXGBE_SW_FW_REGSMP, 0, 50, 2000);
+        (void)intel_wait(n, IXGBE_SW_FW_SYNC, IXGBE_SW_FW_REGSMP, 0, 50, 2000);
         return;
     }
     for (unsigned i = 0; i < 2000; i++) {
         ixgbe_update(n, IXGBE_SWSM, 0, IXGBE_SWSM_SWESMBI);
         if (ixgbe_read(n, IXGBE_SWSM) & IXGBE_SWSM_SWESMBI)
             return;
-        ixgbe_sleep_us(50);
+        intel_sleep_us(50);
     }
 }
 
@@ -91,7 +68,7 @@ void ixgbe_lock(const struct nic *n, uint32_t resources)
             return;
         }
         sync_end(n);
-        ixgbe_sleep_us(5000);
+        intel_sleep_us(5000);
     }
 }
 
@@ -122,10 +99,10 @@ static void stop_tx_queue(const struct nic *n, uint32_t q)
         head = ixgbe_read(n, IXGBE_TDH(q));
         tail = ixgbe_read(n, IXGBE_TDT(q));
         if (head != tail)
-            ixgbe_sleep_us(100);
+            intel_sleep_us(100);
     }
     ixgbe_update(n, IXGBE_TXDCTL(q), IXGBE_TXDCTL_ENABLE, 0);
-    (void)ixgbe_wait(n, IXGBE_TXDCTL(q), IXGBE_TXDCTL_ENABLE, 0, 100, 100);
+    (void)intel_wait(n, IXGBE_TXDCTL(q), IXGBE_TXDCTL_ENABLE, 0, 100, 100);
 }
 
 static void stop_rx_queue(const struct nic *n, uint32_t q)
@@ -133,7 +110,7 @@ static void stop_rx_queue(const struct nic *n, uint32_t q)
     if (!(ixgbe_read(n, IXGBE_RXDCTL(q)) & IXGBE_RXDCTL_ENABLE))
         return;
     ixgbe_update(n, IXGBE_RXDCTL(q), IXGBE_RXDCTL_ENABLE, 0);
-    (void)ixgbe_wait(n, IXGBE_RXDCTL(q), IXGBE_RXDCTL_ENABLE, 0, 100, 100);
+    (void)intel_wait(n, IXGBE_RXDCTL(q), IXGBE_RXDCTL_ENABLE, 0, 100, 100);
 }
 
 /*
@@ -143,15 +120,15 @@ static void stop_rx_queue(const struct nic *n, uint32_t q)
 static void disable_master(struct nic *n)
 {
     ixgbe_update(n, IXGBE_CTRL, 0, IXGBE_CTRL_GIO_DIS);
-    if (ixgbe_wait(n, IXGBE_STATUS, IXGBE_STATUS_GIO, 0, MASTER_STEP_US, MASTER_STEPS) != -ETIMEDOUT)
+    if (intel_wait(n, IXGBE_STATUS, IXGBE_STATUS_GIO, 0, MASTER_STEP_US, MASTER_STEPS) != -ETIMEDOUT)
         return;
     ixgbe_of(n)->double_reset = true;
     ixgbe_update(n, IXGBE_HLREG0, 0, IXGBE_HLREG0_LPBK);
     (void)ixgbe_read(n, IXGBE_STATUS);
-    ixgbe_sleep_us(3000);
+    intel_sleep_us(3000);
     ixgbe_update(n, IXGBE_GCR_EXT, 0, IXGBE_GCR_EXT_BUFFERS_CLEAR);
     (void)ixgbe_read(n, IXGBE_STATUS);
-    ixgbe_sleep_us(20);
+    intel_sleep_us(20);
     ixgbe_update(n, IXGBE_GCR_EXT, IXGBE_GCR_EXT_BUFFERS_CLEAR, 0);
     ixgbe_update(n, IXGBE_HLREG0, IXGBE_HLREG0_LPBK, 0);
 }
@@ -165,7 +142,7 @@ static void quiesce(struct nic *n)
         stop_tx_queue(n, q);
         stop_rx_queue(n, q);
     }
-    ixgbe_sleep_us(100);        /* 4.6.7.1.2: before the memory of a ring is used for something else */
+    intel_sleep_us(100);        /* 4.6.7.1.2: before the memory of a ring is used for something else */
     disable_master(n);
 }
 
@@ -187,8 +164,8 @@ static int reset_once(const struct nic *n)
     ixgbe_update(n, IXGBE_CTRL, 0, bits);
     if (copper)
         ixgbe_unlock(n, phy);
-    rc = ixgbe_wait(n, IXGBE_CTRL, bits, 0, 1000, 100);
-    ixgbe_sleep_us(RESET_SETTLE_US);
+    rc = intel_wait(n, IXGBE_CTRL, bits, 0, 1000, 100);
+    intel_sleep_us(RESET_SETTLE_US);
     return rc;
 }
 
@@ -198,7 +175,7 @@ int ixgbe_reset(struct nic *n)
     uint32_t port;
     int rc;
 
-    if (nic_is_gone(ixgbe_read(n, IXGBE_STATUS)))
+    if (intel_is_gone(n))
         return -EIO;
     quiesce(n);
     rc = reset_once(n);
@@ -209,11 +186,11 @@ int ixgbe_reset(struct nic *n)
         return -EIO;
     mask_interrupts(n);
     port = IXGBE_STATUS_LAN_ID(ixgbe_read(n, IXGBE_STATUS)) & 1;
-    if (ixgbe_wait(n, IXGBE_EEC, IXGBE_EEC_ARD, IXGBE_EEC_ARD, 1000, 100) < 0)
+    if (intel_wait(n, IXGBE_EEC, IXGBE_EEC_ARD, IXGBE_EEC_ARD, 1000, 100) < 0)
         return -EIO;
     /* Firmware that manages nothing may never say so; then there is nothing to wait for. */
-    (void)ixgbe_wait(n, IXGBE_EEMNGCTL, IXGBE_EEMNGCTL_CFG_DONE(port), IXGBE_EEMNGCTL_CFG_DONE(port), 1000, 100);
-    if (ixgbe_wait(n, IXGBE_RDRXCTL, IXGBE_RDRXCTL_DMAIDONE, IXGBE_RDRXCTL_DMAIDONE, 1000, 100) < 0)
+    (void)intel_wait(n, IXGBE_EEMNGCTL, IXGBE_EEMNGCTL_CFG_DONE(port), IXGBE_EEMNGCTL_CFG_DONE(port), 1000, 100);
+    if (intel_wait(n, IXGBE_RDRXCTL, IXGBE_RDRXCTL_DMAIDONE, IXGBE_RDRXCTL_DMAIDONE, 1000, 100) < 0)
         return -EIO;
     return 0;
 }

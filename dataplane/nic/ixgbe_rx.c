@@ -114,7 +114,7 @@ static int enable(struct nic *n)
 
     ixgbe_update(n, IXGBE_CTRL_EXT, 0, IXGBE_CTRL_EXT_NS_DIS);
     ixgbe_update(n, IXGBE_SECRXCTRL, 0, IXGBE_SECRXCTRL_RX_DIS);
-    rc = ixgbe_wait(n, IXGBE_SECRXSTAT, IXGBE_SECRXSTAT_RDY, IXGBE_SECRXSTAT_RDY, 10, 4000);
+    rc = intel_wait(n, IXGBE_SECRXSTAT, IXGBE_SECRXSTAT_RDY, IXGBE_SECRXSTAT_RDY, 10, 4000);
     if (rc == 0)
         ixgbe_update(n, IXGBE_RXCTRL, 0, IXGBE_RXCTRL_RXEN);
     ixgbe_update(n, IXGBE_SECRXCTRL, IXGBE_SECRXCTRL_RX_DIS, 0);
@@ -132,7 +132,7 @@ int ixgbe_rx_start(struct nic *n)
     rc = start_rss(n);
     for (uint32_t q = 0; q < n->cfg.n_queues && rc == 0; q++) {
         set_up_queue(n, q);
-        rc = ixgbe_wait(n, IXGBE_RXDCTL(q), IXGBE_RXDCTL_ENABLE, IXGBE_RXDCTL_ENABLE, 100, 100);
+        rc = intel_wait(n, IXGBE_RXDCTL(q), IXGBE_RXDCTL_ENABLE, IXGBE_RXDCTL_ENABLE, 100, 100);
         if (rc == 0)
             intel_rx_offer(&n->queue[q]);
     }

@@ -59,7 +59,7 @@ void ixgbe_stats_collect(struct nic *n)
     now[NIC_COUNTER_rx_bytes] = read36(n, IXGBE_GORCL, IXGBE_GORCH);
     now[NIC_COUNTER_tx_bytes] = read36(n, IXGBE_GOTCL, IXGBE_GOTCH);
     /* A device that went away meanwhile told nothing but ones. */
-    if (nic_is_gone(ixgbe_read(n, IXGBE_STATUS)))
+    if (intel_is_gone(n))
         return;
     for (unsigned i = 0; i < NIC_COUNTER_COUNT; i++)
         ixgbe_of(n)->counter[i] += now[i];

@@ -54,7 +54,12 @@ int ixgbe_tx_start(struct nic *n)
     ixgbe_update(n, IXGBE_DMATXCTL, 0, IXGBE_DMATXCTL_TE);
     for (uint32_t q = 0; q < n->cfg.n_queues && rc == 0; q++) {
         ixgbe_update(n, IXGBE_TXDCTL(q), 0, IXGBE_TXDCTL_ENABLE);
-        rc = ixgbe_wait(n, IXGBE_TXDCTL(q), IXGBE_TXDCTL_ENABLE, IXGBE_TXDCTL_ENABLE, 100, 100);
+        rc = intel_wait(n, IXGBE_TXDCTL(q), IXGBE_TXDCTL_ENABLE, IXGBE_TXDCTL_ENABLE, 100, 100);
     }
     return rc;
+}
+
+void ixgbe_tx_progress(const struct nic_queue *q, struct nic_tx_progress *out)
+{
+    intel_tx_progress(q, IXGBE_TDH(q->index), out);
 }

@@ -117,6 +117,18 @@ struct nic {
     _Atomic uint32_t failed;
 };
 
+/**
+ * struct nic_tx_progress - where a device stands in a transmit ring
+ * @pending: descriptors that it was told of and has not taken, 0: none
+ * @position: changes with every descriptor that it takes
+ * @around: after a ring of descriptors @position may be the same again; they carry so many frames at least
+ */
+struct nic_tx_progress {
+    uint32_t pending;
+    uint32_t position;
+    uint32_t around;
+};
+
 /* One row of a driver's table of devices. */
 struct nic_id {
     uint16_t vendor;
@@ -147,6 +159,8 @@ struct nic_id {
  *      Copies them into the pool and writes the egress tag f->out_vid meanwhile: nic_copy.h.  Sets why[i] to DROP_none
  *      for each frame that it took, else to the reason (DROP_ring_full: nothing else is tried for that frame).  Frames
  *      fit cfg.max_frame and port->offloads; n is at most BURST_MAX.  nic_port.c counts.
+ * @tx_progress: control, queues may be running.  Where the device stands in a transmit ring, as the device itself has
+ *      it: what it has taken without a report is taken.  Does not look at what belongs to the workers
  * @arm: worker.  Enable the queue's interrupt; true if work is already there.
  * @disarm: worker.  Disable it.
  * @other: control.  The "everything else" vector fired: acknowledge, note what happened (nic_fail() for a device
@@ -170,6 +184,7 @@ struct nic_driver {
     unsigned (*rx_burst)(struct nic_queue *q, struct burst *b);
     void (*rx_complete)(struct nic_queue *q, struct burst *b);
     void (*tx_burst)(struct nic_queue *q, struct frame *const *frames, unsigned n, uint8_t *why);
+    void (*tx_progress)(const struct nic_queue *q, struct nic_tx_progress *out);
     bool (*arm)(struct nic_queue *q);
     void (*disarm)(struct nic_queue *q);
     void (*other)(struct nic *n);
@@ -180,7 +195,7 @@ struct nic_driver {
  * nic_fail() - the device did what no device may do, or reported an error; any thread
  * @n: the device; its port is fenced, everybody else goes on
  * @queue: which queue, 0 if none in particular
- * @reason: BREAK_nic_descriptor, BREAK_nic_error or BREAK_device_gone
+ * @reason: BREAK_nic_descriptor, BREAK_nic_error, BREAK_nic_tx_hang or BREAK_device_gone
  * @detail: offending value
  *
  * The control plane is told and starts the device anew (uswitch_nic_reset()).

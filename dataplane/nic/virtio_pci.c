@@ -202,6 +202,15 @@ static void virtio_read(struct nic *n, struct us_nic_state *out)
     out->counter[NIC_COUNTER_tx_tso] = total(v, offsetof(struct virtio_count, tx_tso));
 }
 
+/* A frame is a buffer. */
+static void virtio_tx_progress(const struct nic_queue *q, struct nic_tx_progress *out)
+{
+    const struct virtio_tx *const tx = q->tx;
+
+    out->pending = virtio_ring_pending(&tx->ring, &out->position);
+    out->around = tx->ring.size;
+}
+
 const struct nic_driver virtio_pci_driver = {
     .name = "virtio_pci",
     .ids = virtio_ids,
@@ -219,6 +228,7 @@ const struct nic_driver virtio_pci_driver = {
     .rx_burst = virtio_rx_burst,
     .rx_complete = virtio_rx_complete,
     .tx_burst = virtio_tx_burst,
+    .tx_progress = virtio_tx_progress,
     .arm = virtio_arm,
     .disarm = virtio_disarm,
     .other = virtio_other,

@@ -62,7 +62,7 @@ static void note_posted(struct virtio_ring *r, uint16_t id)
     r->order[r->order_end] = id;
     r->order_end = r->order_end + 1 == r->size ? 0 : r->order_end + 1;
     r->posted[id] = true;
-    r->in_flight++;
+    virtio_ring_note(r, 1);
 }
 
 static void post_pair_packed(struct virtio_ring *r, uint64_t out, uint32_t out_len, uint64_t in, uint32_t in_len)
@@ -126,12 +126,19 @@ static bool peek_split(const struct virtio_ring *r, uint32_t *claimed_id, uint32
     return true;
 }
 
-static bool peek_packed(const struct virtio_ring *r, uint32_t *claimed_id, uint32_t *claimed_len)
+/* 2.8.1: has the device marked the descriptor at a position? */
+static bool is_used(uint64_t state, uint16_t position)
 {
     const uint64_t both = (uint64_t)(VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED) << 48;
+
+    return (state & both) == (position & VIRTIO_PACKED_WRAP ? both : 0);
+}
+
+static bool peek_packed(const struct virtio_ring *r, uint32_t *claimed_id, uint32_t *claimed_len)
+{
     const uint64_t state = guest_load64_acquire(&r->pdesc[virtio_packed_slot(r->next_used)].state); /* [T] */
 
-    if ((state & both) != (r->next_used & VIRTIO_PACKED_WRAP ? both : 0))
+    if (!is_used(state, r->next_used))
         return false;
     *claimed_id = (uint16_t)(state >> 32);
     *claimed_len = (uint32_t)state;
@@ -141,9 +148,11 @@ static bool peek_packed(const struct virtio_ring *r, uint32_t *claimed_id, uint3
 /* One buffer is ours again; the place where the device reports the next one follows. */
 static void retire(struct virtio_ring *r, uint16_t id)
 {
+    const uint16_t next = r->packed ? virtio_packed_add(r, r->next_used, r->step) : (uint16_t)(r->next_used + 1);
+
     r->posted[id] = false;
-    r->in_flight--;
-    r->next_used = r->packed ? virtio_packed_add(r, r->next_used, r->step) : (uint16_t)(r->next_used + 1);
+    virtio_ring_note(r, -1);
+    __atomic_store_n(&r->next_used, next, __ATOMIC_RELAXED);
 }
 
 /* The oldest buffer of a batch, the last one with the length that was reported. */
@@ -190,6 +199,19 @@ int virtio_ring_take(struct virtio_ring *r, struct virtio_used *out, unsigned ma
         return -1;
     }
     return (int)n;
+}
+
+uint32_t virtio_ring_pending(const struct virtio_ring *r, uint32_t *position)
+{
+    const uint16_t next_used = __atomic_load_n(&r->next_used, __ATOMIC_RELAXED);
+    const uint32_t in_flight = __atomic_load_n(&r->in_flight, __ATOMIC_RELAXED);
+    uint64_t state;
+
+    *position = next_used;
+    if (!r->packed)
+        return guest_load16(&r->used->idx) == next_used ? in_flight : 0;
+    state = guest_load64(&r->pdesc[virtio_packed_slot(next_used)].state);
+    return is_used(state, next_used) ? 0 : in_flight;
 }
 
 /* ---- "tell me" ---- */

@@ -62,9 +62,9 @@ struct virtio_used {
  * @packed, @event_idx, @in_order: as negotiated
  * @step: descriptors a buffer: 1, or 2 in the control queue
  * @next_avail: split: index, free-running; packed: position
- * @next_used: likewise
+ * @next_used: likewise (writer: who has the queue; reader: virtio_ring_pending() as well)
  * @added: descriptors (packed) or buffers (split) since the device was last told
- * @in_flight: buffers the device has
+ * @in_flight: buffers the device has (likewise)
  * @bad: what virtio_ring_take() refused
  * @batch, @batch_last, @batch_len: a batch is being handed out, up to this buffer
  * @posted: by id: the device has it
@@ -143,6 +143,15 @@ void virtio_ring_post_pair(struct virtio_ring *r, uint64_t out, uint32_t out_len
  */
 int virtio_ring_take(struct virtio_ring *r, struct virtio_used *out, unsigned max);
 
+/**
+ * virtio_ring_pending() - how many buffers wait for the device, and where it stands; any thread, the ring being in use
+ * @r: ring
+ * @position: the next buffer to come back; may be the same again after a ring of them
+ *
+ * Return: buffers it has; 0: none, or some are to be taken back first.
+ */
+uint32_t virtio_ring_pending(const struct virtio_ring *r, uint32_t *position);
+
 /* Buffers were posted: the device sees them all, and is notified if it wants to be. */
 void virtio_ring_publish(struct virtio_ring *r);
 
@@ -173,6 +182,12 @@ static inline uint64_t virtio_packed_state(uint16_t pos, uint32_t len, uint16_t 
     const uint64_t turn = pos & VIRTIO_PACKED_WRAP ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
 
     return (flags | turn) << 48 | (uint64_t)id << 32 | len;
+}
+
+/* Buffers in flight became more or fewer. */
+static inline void virtio_ring_note(struct virtio_ring *r, int more)
+{
+    __atomic_store_n(&r->in_flight, r->in_flight + (uint32_t)more, __ATOMIC_RELAXED);
 }
 
 /**
@@ -207,7 +222,7 @@ static inline void virtio_ring_post(struct virtio_ring *r, uint16_t id, uint64_t
         r->order_end = r->order_end + 1 == r->size ? 0 : r->order_end + 1;
     }
     r->posted[id] = true;
-    r->in_flight++;
+    virtio_ring_note(r, 1);
     r->added++;
 }
 

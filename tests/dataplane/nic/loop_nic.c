@@ -274,6 +274,11 @@ static void tx_burst(struct nic_queue *q, struct frame *const *frames, unsigned 
     spin_unlock(&l->lock);
 }
 
+static void tx_progress(const struct nic_queue *q, struct nic_tx_progress *out)
+{
+    *out = loop_nic.progress[q->index];
+}
+
 static bool arm(struct nic_queue *q)
 {
     struct loop *const l = q->rx;
@@ -315,8 +320,8 @@ static const struct nic_id ids[] = { { VENDOR, DEVICE, VARIANT, "loop" }, { 0, 0
 const struct nic_driver loop_driver = {
     .name = "loop", .ids = ids, .bars = 1, .queues_max = 4, .ring_min = 64, .ring_max = 1024, .ring_multiple = 8,
     .frame_max = 9216, .pool_size = pool_size, .open = driver_open, .start = driver_start, .stop = driver_stop,
-    .close = driver_close, .rx_burst = rx_burst, .rx_complete = rx_complete, .tx_burst = tx_burst, .arm = arm,
-    .disarm = disarm, .other = other, .read = driver_read,
+    .close = driver_close, .rx_burst = rx_burst, .rx_complete = rx_complete, .tx_burst = tx_burst,
+    .tx_progress = tx_progress, .arm = arm, .disarm = disarm, .other = other, .read = driver_read,
 };
 
 const struct nic_driver *loop_nic_find(uint16_t vendor, uint16_t device, uint32_t *variant)

@@ -27,6 +27,7 @@ enum loop_step {
  * @resets: device resets
  * @others: interrupts that the driver was told of
  * @full: transmit rings are full
+ * @progress: what the driver says of a transmit ring
  * @irq_fd: the vectors' eventfds (borrowed)
  * @n_irq: how many
  * @request_fd, @error_fd: the device's (borrowed)
@@ -40,6 +41,7 @@ struct loop_nic {
     bool alive, master, started, opened, bars, pool;
     unsigned resets, others;
     bool full;
+    struct nic_tx_progress progress[US_QUEUES_MAX];
     int irq_fd[US_QUEUES_MAX + 1];
     uint32_t n_irq;
     int request_fd, error_fd;
