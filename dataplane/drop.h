@@ -56,7 +56,8 @@
     X(ring_chain, "a chain of a packed ring is longer than the ring, or only a part of it is available") \
     X(log_gone, "the log of dirty pages was truncated or became unreadable")   \
     X(nic_descriptor, "the adapter wrote back a descriptor that makes no sense")\
-    X(nic_error, "the adapter reported an error, or does not do as it is told")
+    X(nic_error, "the adapter reported an error, or does not do as it is told")\
+    X(nic_tx_hang, "the adapter has stopped taking frames to send, with its link up")
 
 #define DROP_ENUM(name, side, text) DROP_##name,
 enum drop_reason { DROP_REASONS(DROP_ENUM) DROP_COUNT };

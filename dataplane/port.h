@@ -205,7 +205,8 @@ static inline unsigned count_burst_out(struct us_queue_counters *c, struct frame
         c->flooded += f->flooded;
         c->gso += f->vnet.gso_type != VNET_GSO_NONE;
     }
-    c->frames += delivered;
+    /* Read by the control thread, see nic_port_hang.c. */
+    __atomic_store_n(&c->frames, c->frames + delivered, __ATOMIC_RELAXED);
     c->bursts++;
     return delivered;
 }

@@ -50,7 +50,13 @@ int nic_port_watch(struct port *p, int epoll_fd);
 /* One of these is readable: link changed, error, device wanted back.  Control thread. */
 void nic_port_other(struct port *p);
 
-/* Bring state->nic up to date.  Control thread. */
+/* A device is read so often, ms, or more often; less, and one that hangs is found late. */
+#define NIC_READ_MS 2000
+
+/*
+ * Bring state->nic up to date; a device that is gone, or has stopped sending, is fenced.  Control thread.  Return: 0, or
+ * -EIO: the device is not started.
+ */
 int nic_port_read(struct port *p);
 
 /**

@@ -36,9 +36,13 @@ bool nic_port_read_device(struct nic_port *np)
 /* What the link does while the port exists is news, see uswitch_event_next(). */
 void nic_port_refresh(struct nic_port *np)
 {
+    const bool changed = nic_port_read_device(np);
     const uint64_t one = 1;
+    struct timespec now;
 
-    if (!nic_port_read_device(np))
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    nic_port_check_tx(np, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
+    if (!changed)
         return;
     np->nic.port.state->nic.link_changes++;
     if (np->nic.port.news_fd >= 0)

@@ -2,12 +2,27 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * nic_port_priv.h - what the files of the port share: nic_port.c (frames),
- * nic_port_life.c (beginning, end, reset), nic_port_link.c (link, counters).
+ * nic_port_life.c (beginning, end, reset), nic_port_link.c (link, counters),
+ * nic_port_hang.c (transmit queues that stand still).
  */
 #ifndef USWITCH_NIC_PORT_PRIV_H
 #define USWITCH_NIC_PORT_PRIV_H
 
 #include "nic/nic_port.h"
+
+/**
+ * struct nic_tx_watch - a transmit queue at the last look (control)
+ * @last: where the device stood; nothing pending: there is nothing to compare with
+ * @frames: frames given to the queue until the device came there
+ * @at: the look's time, ms
+ * @stood: how long the device has stood there, ms
+ */
+struct nic_tx_watch {
+    struct nic_tx_progress last;
+    uint64_t frames;
+    int64_t at;
+    int64_t stood;
+};
 
 /**
  * struct nic_port - an adapter as port
@@ -20,6 +35,7 @@
  * @epoll_fd: where the eventfds of nic_port_watch() are, -1: nowhere (borrowed, control)
  * @others: calls of nic_port_other() since @others_at (control)
  * @others_at: CLOCK_MONOTONIC s (control)
+ * @tx_watch: by queue (control)
  */
 struct nic_port {
     struct nic nic;
@@ -31,6 +47,7 @@ struct nic_port {
     int epoll_fd;
     uint32_t others;
     int64_t others_at;
+    struct nic_tx_watch tx_watch[US_QUEUES_MAX];
 };
 
 static inline struct nic_port *nic_port_of(struct port *p)
@@ -55,6 +72,15 @@ bool nic_port_read_device(struct nic_port *np);
 
 /* The same, and a change is news. */
 void nic_port_refresh(struct nic_port *np);
+
+/**
+ * nic_port_check_tx() - fence the port if the device has stopped taking what it is to send
+ * @np: the port, read just now
+ * @now: CLOCK_MONOTONIC, ms
+ *
+ * To be called every NIC_READ_MS or more often: nic_port_hang.c.
+ */
+void nic_port_check_tx(struct nic_port *np, int64_t now);
 
 /* A storm has ended the watch; the device starts afresh. */
 void nic_port_rewatch(const struct nic_port *np);

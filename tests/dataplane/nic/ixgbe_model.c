@@ -350,7 +350,7 @@ static uint32_t model_read(void *ctx, uint32_t offset, unsigned bytes)
     return value;
 }
 
-void ixm_init(struct ixgbe_model *m, struct dma_pool *pool, uint16_t device)
+void ixm_init(struct ixgbe_model *m, const struct dma_pool *pool, uint16_t device)
 {
     static const uint8_t mac[6] = { 0x90, 0xe2, 0xba, 0x12, 0x34, 0x56 };
 

@@ -100,7 +100,7 @@ struct ixm_rsc {
  */
 struct ixgbe_model {
     struct bar_model bar;
-    struct dma_pool *pool;
+    const struct dma_pool *pool;
     uint16_t device;
     uint32_t reg[IXM_BAR_SIZE / 4];
     unsigned breaches;
@@ -138,7 +138,7 @@ struct ixgbe_model {
     struct ixm_frame sent[IXM_SENT];
 };
 
-void ixm_init(struct ixgbe_model *m, struct dma_pool *pool, uint16_t device);
+void ixm_init(struct ixgbe_model *m, const struct dma_pool *pool, uint16_t device);
 void ixm_fini(struct ixgbe_model *m);
 
 /* A frame arrives, without FCS.  Returns the queue it went to, -1 if it was lost or refused. */

@@ -7,109 +7,30 @@
 #include "harness.h"
 
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "nic/ixgbe_model.h"
+#include "nic/model_device.h"
 #include "nic/nic_counter.h"
 #include "nic/nic_port.h"
 #include "nic/pci.h"
 #include "state_page.h"
 
-#define IOVA 0x100000000ull
-
 /**
  * struct machine - a device that is the model, and its port
- * @dev: first
  */
 struct machine {
-    struct nic_device dev;
+    struct model_device dev;
     struct ixgbe_model m;
     struct port *port;
     struct us_state_page *page;
     struct burst b;
 };
 
-static struct machine *machine_of(struct nic_device *d)
-{
-    return (struct machine *)d;
-}
-
-static int map_bars(struct nic_device *d, uint32_t mask, struct bar bar[NIC_BARS], void (*lost)(void *arg), void *arg)
-{
-    (void)lost;
-    (void)arg;
-    CHECK_EQ(mask, 1);
-    bar[0] = (struct bar){ .size = IXM_BAR_SIZE, .model = &machine_of(d)->m.bar };
-    return 0;
-}
-
-static void unmap_bars(struct nic_device *d, struct bar bar[NIC_BARS])
-{
-    (void)d;
-    memset(bar, 0, NIC_BARS * sizeof(*bar));
-}
-
-static int map_pool(struct nic_device *d, struct dma_pool *pool)
-{
-    pool->iova = IOVA;
-    machine_of(d)->m.pool = pool;
-    return 0;
-}
-
-static void unmap_pool(struct nic_device *d, struct dma_pool *pool)
-{
-    pool->iova = 0;
-    machine_of(d)->m.pool = NULL;
-}
-
 static void fire(void *ctx, unsigned vector)
 {
-    const uint64_t one = 1;
-    struct machine *k = ctx;
-
-    CHECK(vector <= US_QUEUES_MAX && write(k->dev.irq_fd[vector], &one, sizeof(one)) == sizeof(one));
+    model_device_fire(ctx, vector);
 }
-
-static int wire(struct nic_device *d, uint32_t n_queues, struct nic_irq *irq)
-{
-    for (uint32_t i = 0; i <= n_queues; i++)
-        d->irq_fd[i] = eventfd(0, EFD_NONBLOCK);
-    *irq = (struct nic_irq){ .n = n_queues + 1, .msix = true };
-    return 0;
-}
-
-static void unmask(struct nic_device *d)
-{
-    (void)d;
-}
-
-static int master(struct nic_device *d, bool on)
-{
-    (void)d;
-    (void)on;
-    return 0;
-}
-
-static int reset(struct nic_device *d)
-{
-    (void)d;
-    return 0;
-}
-
-static void destroy(struct nic_device *d)
-{
-    for (uint32_t i = 0; i <= US_QUEUES_MAX; i++)
-        if (d->irq_fd[i] > 0)
-            close(d->irq_fd[i]);
-    ixm_fini(&machine_of(d)->m);
-    free(d);
-}
-
-static const struct nic_device_ops device_ops = {
-    .map_bars = map_bars, .unmap_bars = unmap_bars, .map_pool = map_pool, .unmap_pool = unmap_pool, .wire = wire,
-    .unmask = unmask, .master = master, .reset = reset, .destroy = destroy,
-};
 
 static struct machine *machine_create(uint32_t queues)
 {
@@ -121,16 +42,15 @@ static struct machine *machine_create(uint32_t queues)
     if (!k || fd < 0 || state_page_map(fd, &k->page) < 0)
         exit(EXIT_FAILURE);
     close(fd);
-    k->dev.ops = &device_ops;
-    k->dev.error_fd = k->dev.request_fd = -1;
-    k->dev.config[PCI_VENDOR] = 0x86;
-    k->dev.config[PCI_VENDOR + 1] = 0x80;
-    k->dev.config[PCI_DEVICE] = 0xfb;
-    k->dev.config[PCI_DEVICE + 1] = 0x10;
+    model_device_init(&k->dev, 0, IXM_BAR_SIZE, &k->m.bar, &k->m.pool);
+    k->dev.dev.config[PCI_VENDOR] = 0x86;
+    k->dev.dev.config[PCI_VENDOR + 1] = 0x80;
+    k->dev.dev.config[PCI_DEVICE] = 0xfb;
+    k->dev.dev.config[PCI_DEVICE + 1] = 0x10;
     ixm_init(&k->m, NULL, IXM_82599);
     k->m.fire = fire;
-    k->m.fire_ctx = k;
-    if (nic_port_create_on(&add, k->page, &k->dev, NULL, false, -1, &k->port) < 0)
+    k->m.fire_ctx = &k->dev;
+    if (nic_port_create_on(&add, k->page, &k->dev.dev, NULL, false, -1, &k->port) < 0)
         exit(EXIT_FAILURE);
     return k;
 }
@@ -140,6 +60,9 @@ static void machine_destroy(struct machine *k)
     CHECK_EQ(k->m.breaches, 0);
     k->port->ops->stop(k->port);
     k->port->ops->destroy(k->port);
+    CHECK(!k->dev.alive && !k->dev.master && !k->m.pool);
+    ixm_fini(&k->m);
+    free(k);
 }
 
 static bool is_readable(int fd)
@@ -178,10 +101,10 @@ TEST(it_is_found_and_works)
     CHECK_MEM(k->page->nic.mac, k->m.mac, 6);
     CHECK_EQ(k->page->nic.speed_mbps, 10000);
     CHECK(!k->port->ops->arm(&k->port->rxq[0]));
-    CHECK(!is_readable(k->dev.irq_fd[0]));
+    CHECK(!is_readable(k->dev.dev.irq_fd[0]));
     CHECK_EQ(ixm_receive(&k->m, frame, sizeof(frame)), 0);
-    CHECK(is_readable(k->dev.irq_fd[0]));
-    CHECK(!is_readable(k->dev.irq_fd[1]));
+    CHECK(is_readable(k->dev.dev.irq_fd[0]));
+    CHECK(!is_readable(k->dev.dev.irq_fd[1]));
     CHECK_EQ(receive(k, 0), 1);
     CHECK_EQ(transmit(k), 1);
     CHECK_EQ(k->m.n_sent, 1);
@@ -197,7 +120,7 @@ TEST(link_and_errors_come_by_the_last_vector)
     struct machine *k = machine_create(2);
 
     ixm_link(&k->m, false, 3);
-    CHECK(is_readable(k->dev.irq_fd[2]));
+    CHECK(is_readable(k->dev.dev.irq_fd[2]));
     nic_port_other(k->port);
     CHECK_EQ(k->page->nic.link_up, 0);
     CHECK_EQ(k->page->nic.link_changes, 1);

@@ -6,11 +6,10 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "harness.h"
-#include "nic/nic_device.h"
+#include "nic/model_device.h"
 #include "nic/nic_port.h"
 #include "nic/virtio_fixture.h"
 #include "state_page.h"
@@ -19,82 +18,10 @@ static const struct us_port_add request = {
     .port_id = 9, .kind = US_KIND_NIC, .max_frame = 1514, .n_queues = 2, .ring_size = 64,
 };
 
-/* The device, and what it was let do. */
 static struct vm vm;
-static struct dma_pool *mapped;
-static bool master, alive;
-static struct nic_device device;
+static struct model_device device;
 static struct us_state_page *page;
 static struct burst burst;
-
-static int map_bars(struct nic_device *d, uint32_t mask, struct bar bar[NIC_BARS], void (*lost)(void *arg), void *arg)
-{
-    (void)d;
-    (void)lost;
-    (void)arg;
-    CHECK(mask & 1u << VM_BAR);
-    bar[VM_BAR] = (struct bar){ .size = VM_BAR_SIZE, .model = &vm.model };
-    return 0;
-}
-
-static void unmap_bars(struct nic_device *d, struct bar bar[NIC_BARS])
-{
-    (void)d;
-    memset(bar, 0, sizeof(bar[0]) * NIC_BARS);
-}
-
-static int map_pool(struct nic_device *d, struct dma_pool *pool)
-{
-    (void)d;
-    pool->iova = VFIX_IOVA;
-    vm.pool = mapped = pool;
-    return 0;
-}
-
-static void unmap_pool(struct nic_device *d, struct dma_pool *pool)
-{
-    (void)d;
-    CHECK(pool == mapped && !master && !(vm.status & VIRTIO_STATUS_DRIVER_OK));
-    mapped = NULL;
-}
-
-static int wire(struct nic_device *d, uint32_t n_queues, struct nic_irq *irq)
-{
-    for (uint32_t i = 0; i <= n_queues; i++)
-        d->irq_fd[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    *irq = (struct nic_irq){ .n = n_queues + 1, .msix = true };
-    return 0;
-}
-
-static void unmask(struct nic_device *d)
-{
-    (void)d;
-}
-
-static int set_master(struct nic_device *d, bool on)
-{
-    (void)d;
-    master = on;
-    return 0;
-}
-
-/* As VFIO says of a virtio function. */
-static int no_reset(struct nic_device *d)
-{
-    (void)d;
-    return 0;
-}
-
-static void destroy(struct nic_device *d)
-{
-    for (unsigned i = 0; i <= US_QUEUES_MAX; i++)
-        if (d->irq_fd[i] >= 0)
-            close(d->irq_fd[i]);
-    alive = false;
-}
-
-static const struct nic_device_ops ops = { map_bars, unmap_bars, map_pool, unmap_pool, wire, unmask, set_master,
-                                           no_reset, destroy };
 
 static int create(uint64_t offered, struct port **out)
 {
@@ -102,21 +29,18 @@ static int create(uint64_t offered, struct port **out)
 
     vm_init(&vm, NULL, offered, 64);
     vm_set_net(&vm, VIRTIO_NET_CFG_MAX_PAIRS, 2, 2);
-    device = (struct nic_device){ .ops = &ops, .error_fd = -1, .request_fd = -1 };
-    memcpy(device.config, vm.config, sizeof(device.config));
-    for (unsigned i = 0; i <= US_QUEUES_MAX; i++)
-        device.irq_fd[i] = -1;
-    alive = true;
+    model_device_init(&device, VM_BAR, VM_BAR_SIZE, &vm.model, &vm.pool);
+    memcpy(device.dev.config, vm.config, sizeof(device.dev.config));
     CHECK(fd >= 0 && state_page_map(fd, &page) == 0);
     close(fd);
-    return nic_port_create_on(&request, page, &device, NULL, false, -1, out);
+    return nic_port_create_on(&request, page, &device.dev, NULL, false, -1, out);
 }
 
 static void end(struct port *p)
 {
     p->ops->stop(p);
     p->ops->destroy(p);
-    CHECK(!alive && !master && !mapped);
+    CHECK(!device.alive && !device.master && !vm.pool && !(vm.status & VIRTIO_STATUS_DRIVER_OK));
     CHECK_EQ(vm.violations, 0);
 }
 
@@ -188,12 +112,12 @@ TEST(refused)
     struct port *p = NULL;
 
     CHECK_EQ(create(VM_ALL_FEATURES & ~VIRTIO_BIT(VIRTIO_F_ACCESS_PLATFORM), &p), -ENODEV);
-    CHECK(!mapped && !master);
-    destroy(&device);
+    CHECK(!vm.pool && !device.master);
+    device.dev.ops->destroy(&device.dev);
     state_page_unmap(page);
     CHECK_EQ(create(VM_ALL_FEATURES & ~VIRTIO_BIT(VIRTIO_NET_F_MQ), &p), -EINVAL);
-    CHECK(!mapped && !master);
-    destroy(&device);
+    CHECK(!vm.pool && !device.master);
+    device.dev.ops->destroy(&device.dev);
     state_page_unmap(page);
 }
 

@@ -339,7 +339,7 @@ static void model_write(void *ctx, uint32_t offset, uint32_t value, unsigned byt
     }
 }
 
-void vm_init(struct vm *vm, struct dma_pool *pool, uint64_t offered, uint16_t queue_max)
+void vm_init(struct vm *vm, const struct dma_pool *pool, uint64_t offered, uint16_t queue_max)
 {
     static const uint8_t mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
 

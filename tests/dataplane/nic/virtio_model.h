@@ -137,7 +137,7 @@ struct vm_buf {
 struct vm {
     struct bar_model model;
     uint8_t config[256];
-    struct dma_pool *pool;
+    const struct dma_pool *pool;
     uint64_t offered;
     uint16_t queue_max;
     uint8_t net[VM_DEVICE_SIZE];
@@ -161,7 +161,7 @@ struct vm {
 };
 
 /* A device with one pair, an MTU of 1500, a link of 10 Gbit/s, rings of at most @queue_max, that offers @offered. */
-void vm_init(struct vm *vm, struct dma_pool *pool, uint64_t offered, uint16_t queue_max);
+void vm_init(struct vm *vm, const struct dma_pool *pool, uint64_t offered, uint16_t queue_max);
 
 /* Fields of its configuration; the driver is told by vm_config_changed(). */
 void vm_set_net(struct vm *vm, uint32_t offset, uint32_t value, unsigned bytes);
