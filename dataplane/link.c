@@ -39,6 +39,7 @@
  * @in: the request being worked on
  * @calls: what requests work on
  * @balance_at: CLOCK_MONOTONIC ms of the next uswitch_balance(); -1: when its fd says so
+ * @check_at: of the next uswitch_device_check(); -1: when there is something new
  */
 struct link {
     int listen_fd;
@@ -52,6 +53,7 @@ struct link {
     struct link_in in;
     struct link_calls calls;
     int64_t balance_at;
+    int64_t check_at;
 };
 
 static int check_listener(int fd)
@@ -252,16 +254,32 @@ static void balance(struct link *link, bool woke)
     link->balance_at = again < 0 ? -1 : now_ms() + again;
 }
 
+/* Adapters are looked at from time to time; while there are none, whenever a request may have brought one. */
+static void check_devices(struct link *link)
+{
+    int again;
+
+    if (link->check_at >= 0 && now_ms() < link->check_at)
+        return;
+    again = uswitch_device_check(link->calls.us);
+    link->check_at = again < 0 ? -1 : now_ms() + again;
+}
+
 /* For poll(): until something is due, or -1. */
 static int wait_ms(const struct link *link)
 {
-    const int64_t left = link->balance_at < 0 ? INT32_MAX : link->balance_at - now_ms();
+    const int64_t pause = link->pausing ? now_ms() + ACCEPT_PAUSE_MS : -1;
+    const int64_t due[] = { link->balance_at, link->check_at, pause };
+    int64_t first = -1;
 
-    if (link->pausing && left > ACCEPT_PAUSE_MS)
-        return ACCEPT_PAUSE_MS;
-    if (link->balance_at < 0)
+    for (unsigned i = 0; i < sizeof(due) / sizeof(due[0]); i++) {
+        if (due[i] >= 0 && (first < 0 || due[i] < first))
+            first = due[i];
+    }
+    if (first < 0)
         return -1;
-    return left < 0 ? 0 : (int)left;
+    first -= now_ms();
+    return first < 0 ? 0 : (int)first;
 }
 
 enum { POLL_STOP, POLL_CONN, POLL_NEWS, POLL_LISTEN, POLL_BALANCE, POLL_DEVICE, POLL_COUNT };
@@ -303,6 +321,7 @@ int link_serve(struct link *link)
         if (set[POLL_LISTEN].revents)
             accept_one(link);
         balance(link, set[POLL_BALANCE].revents != 0);
+        check_devices(link);
     }
     return 0;
 }

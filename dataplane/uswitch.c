@@ -265,6 +265,23 @@ void uswitch_device_work(struct uswitch *us)
     }
 }
 
+int uswitch_device_check(struct uswitch *us)
+{
+    bool any = false;
+
+    for (uint32_t id = 0; id < US_PORTS_MAX; id++) {
+        struct port *const p = uswitch_port(us, id);
+
+        if (!p || p->kind != US_KIND_NIC)
+            continue;
+        any = true;
+        /* One that is gone would let every register time out. */
+        if (!port_is_broken(p))
+            (void)nic_port_read(p);
+    }
+    return any ? NIC_READ_MS : -1;
+}
+
 /* ---- vhost ports ---- */
 
 /* The vhost port of an id; -ENOENT, or -EOPNOTSUPP if it is of another kind. */

@@ -425,6 +425,11 @@ int uswitch_nic_reset(struct uswitch *us, uint32_t port_id);
  */
 int uswitch_device_fd(const struct uswitch *us);
 void uswitch_device_work(struct uswitch *us);
+/*
+ * Reads every NIC as uswitch_nic_read() does, and fences those that are gone or hang; for callers that do not use the
+ * link's loop.  Returns in how many milliseconds to call again; -1: when there is a NIC.
+ */
+int uswitch_device_check(struct uswitch *us);
 int uswitch_port_del(struct uswitch *us, uint32_t port_id);
 int uswitch_port_tags(struct uswitch *us, const struct us_port_tags *tags);
 int uswitch_port_macs(struct uswitch *us, const struct us_port_macs *macs);

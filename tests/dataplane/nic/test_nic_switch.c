@@ -190,6 +190,26 @@ TEST(link_is_news)
     end(us);
 }
 
+/* A device that does not say that its link went is asked now and then; one that is fenced is left alone. */
+TEST(devices_are_read)
+{
+    struct uswitch *const us = start(1);
+
+    CHECK(uswitch_device_check(us) > 0);
+    CHECK_EQ(page->nic.link_up, 1);
+    loop_nic.link_up = false;
+    CHECK(uswitch_device_check(us) > 0);
+    CHECK_EQ(page->nic.link_up, 0);
+    CHECK_EQ(page->nic.link_changes, 1);
+    loop_nic.lost(loop_nic.lost_arg);
+    loop_nic.link_up = true;
+    CHECK(uswitch_device_check(us) > 0);
+    CHECK_EQ(page->nic.link_changes, 1);
+    CHECK_EQ(uswitch_port_del(us, 2), 0);
+    CHECK_EQ(uswitch_device_check(us), -1);
+    end(us);
+}
+
 TEST(limits_and_refusals)
 {
     struct uswitch *const us = start(0);
@@ -215,5 +235,6 @@ MAIN
     RUN(reset_under_traffic);
     RUN(fenced_and_mended);
     RUN(link_is_news);
+    RUN(devices_are_read);
     RUN(limits_and_refusals);
 }
