@@ -94,8 +94,7 @@ static void destroy_rings(struct nic *n)
 {
     ixgbe_stats_keep(n);
     for (uint32_t q = 0; q < US_QUEUES_MAX; q++) {
-        if (n->queue[q].nic)
-            intel_ring_destroy(&n->queue[q]);
+        intel_ring_destroy(&n->queue[q]);
         ixgbe_rsc_destroy(&ixgbe_of(n)->joined[q]);
     }
 }

@@ -6,28 +6,9 @@
  * nowhere, counts that lie, anything at all.
  */
 #include "harness.h"
-#include "nic/ixgbe_rig.h"
+#include "nic/rig.h"
 
 static uint8_t data[US_FRAME_MAX];
-
-static struct nic_config rsc_config(void)
-{
-    struct nic_config cfg = rig_config();
-
-    cfg.lro = true;
-    cfg.irq_us = 50;
-    return cfg;
-}
-
-/* Segments of one flow from the wire; the last one may carry PSH. */
-static void arrive(struct rig *r, struct rig_flow *flow, uint32_t n, uint32_t payload, bool push)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        flow->flags = push && i == n - 1 ? 0x18 : 0x10;
-        CHECK_EQ(ixm_receive(&r->m, data, rig_packet(data, flow, payload)), 0);
-        flow->seq += payload;
-    }
-}
 
 struct lie {
     uint32_t index;
@@ -59,15 +40,15 @@ TEST(chains_that_cannot_be_are_fatal)
     };
 
     for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
-        struct rig *r = rig_create(IXM_82599);
-        const struct nic_config cfg = rsc_config();
+        struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
+        const struct nic_config cfg = rig_rsc_config();
         struct rig_flow flow = { .from = 1, .to = 2, .sport = 3, .dport = 4 };
 
         REQUIRE(r);
         CHECK_EQ(rig_start(r, &cfg), 0);
-        r->m.mangle = tell_lie;
-        r->m.mangle_ctx = (void *)(uintptr_t)&lies[i];
-        arrive(r, &flow, 8, 1448, true);
+        r->ixgbe.mangle = tell_lie;
+        r->ixgbe.mangle_ctx = (void *)(uintptr_t)&lies[i];
+        rig_arrive(r, &flow, 8, 1448, true);
         CHECK_EQ(rig_rx(r, 0), 0);
         rig_complete(r, 0);
         CHECK_EQ(atomic_load(&r->n.failed), 1);
@@ -82,22 +63,22 @@ TEST(chains_that_cannot_be_are_fatal)
 TEST(counts_that_lie_harm_nobody)
 {
     for (uint32_t count = 0; count < 16; count++) {
-        struct rig *r = rig_create(IXM_82599);
-        const struct nic_config cfg = rsc_config();
+        struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
+        const struct nic_config cfg = rig_rsc_config();
         struct rig_flow flow = { .from = 1, .to = 2, .sport = 3, .dport = 4 };
         const struct lie lie = { 0, { 0xfull << 17, 0 }, { (uint64_t)count << 17, 0 } };
 
         REQUIRE(r);
         CHECK_EQ(rig_start(r, &cfg), 0);
-        r->m.mangle = tell_lie;
-        r->m.mangle_ctx = (void *)(uintptr_t)&lie;
-        arrive(r, &flow, 2, 900, true);
+        r->ixgbe.mangle = tell_lie;
+        r->ixgbe.mangle_ctx = (void *)(uintptr_t)&lie;
+        rig_arrive(r, &flow, 2, 900, true);
         if (rig_rx(r, 0) == 1 && r->b.frame[0].vnet.gso_type) {
             CHECK(r->b.frame[0].vnet.gso_size >= 48);
             CHECK(r->b.frame[0].vnet.gso_size + r->b.frame[0].vnet.hdr_len <= 1514);
         }
         rig_complete(r, 0);
-        CHECK_EQ(ixm_receive(&r->m, (const uint8_t[64]){ 0xff, 0xff, 0xff, 0xff, 0xff, 0xff }, 64), 0);
+        CHECK_EQ(ixm_receive(&r->ixgbe, (const uint8_t[64]){ 0xff, 0xff, 0xff, 0xff, 0xff, 0xff }, 64), 0);
         CHECK_EQ(rig_rx(r, 0), 1);
         rig_complete(r, 0);
         CHECK(rig_stop(r));
@@ -107,8 +88,8 @@ TEST(counts_that_lie_harm_nobody)
 
 TEST(joined_frames_that_are_no_tcp_are_dropped)
 {
-    struct rig *r = rig_create(IXM_82599);
-    const struct nic_config cfg = rsc_config();
+    struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
+    const struct nic_config cfg = rig_rsc_config();
 
     REQUIRE(r);
     CHECK_EQ(rig_start(r, &cfg), 0);
@@ -118,9 +99,9 @@ TEST(joined_frames_that_are_no_tcp_are_dropped)
         const struct lie lie = { i, { 0, 0 }, { 3ull << 17, 0 } };
         const uint32_t len = rig_packet(data, &flow, 600);
 
-        r->m.mangle = tell_lie;
-        r->m.mangle_ctx = (void *)(uintptr_t)&lie;
-        CHECK_EQ(ixm_receive(&r->m, data, len), 0);
+        r->ixgbe.mangle = tell_lie;
+        r->ixgbe.mangle_ctx = (void *)(uintptr_t)&lie;
+        CHECK_EQ(ixm_receive(&r->ixgbe, data, len), 0);
         CHECK_EQ(rig_rx(r, 0), i & 2 ? 1 : 0);
         if (i & 2) {
             CHECK_EQ(r->b.frame[0].vnet.gso_type, flow.ip6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4);
@@ -144,7 +125,7 @@ static uint32_t draw(uint32_t *seed)
 /* Descriptors that mostly look as they should, with fields that do not. */
 static void scribble(struct rig *r, uint32_t *seed)
 {
-    uint8_t *ring = r->n.pool.base + (((uint64_t)ixm_reg(&r->m, 0x1004) << 32 | ixm_reg(&r->m, 0x1000)) - RIG_IOVA);
+    uint8_t *ring = r->n.pool.base + (((uint64_t)ixm_reg(&r->ixgbe, 0x1004) << 32 | ixm_reg(&r->ixgbe, 0x1000)) - RIG_IOVA);
 
     for (uint32_t k = draw(seed) % 40; k; k--) {
         const uint32_t count = draw(seed) % 3 ? 0 : draw(seed) % 16;
@@ -189,14 +170,14 @@ static void check_frame(const struct rig *r, const struct frame *f)
 TEST(random_descriptors_harm_nobody)
 {
     for (unsigned lro = 0; lro < 2; lro++) {
-        struct rig *r = rig_create(IXM_82599);
-        struct nic_config cfg = rsc_config();
+        struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
+        struct nic_config cfg = rig_rsc_config();
         uint32_t seed = 7;
 
         REQUIRE(r);
         cfg.lro = lro;
         CHECK_EQ(rig_start(r, &cfg), 0);
-        r->m.hush = true;       /* the tail goes where nonsense leads it */
+        r->ixgbe.hush = true;       /* the tail goes where nonsense leads it */
         for (uint32_t i = 0; i + 64 < r->n.pool.size; i += 1024)        /* TCP here and there, for requests */
             rig_packet(r->n.pool.base + i, &(struct rig_flow){ .from = i, .to = 2, .flags = 0x10 }, 0);
         for (unsigned round = 0; round < 20000; round++) {
@@ -206,8 +187,8 @@ TEST(random_descriptors_harm_nobody)
             rig_complete(r, 0);
             (void)r->n.driver->arm(&r->n.queue[0]);
         }
-        r->m.hush = false;
-        r->m.breaches = 0;
+        r->ixgbe.hush = false;
+        r->ixgbe.breaches = 0;
         CHECK(rig_stop(r));
         rig_destroy(r);
     }

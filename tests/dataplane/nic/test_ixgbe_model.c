@@ -5,7 +5,7 @@
  * that the data sheet warns of is noticed, and what is right is not.
  */
 #include "harness.h"
-#include "nic/ixgbe_rig.h"
+#include "nic/rig.h"
 
 /* Something to do to a running device (with the driver's configuration), and the breach that it is. */
 struct mistake {
@@ -55,15 +55,15 @@ static const struct mistake while_running[] = {
 TEST(every_mistake_is_noticed)
 {
     for (unsigned i = 0; i < sizeof(while_running) / sizeof(while_running[0]); i++) {
-        struct rig *r = rig_create(IXM_82599);
+        struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
         const struct nic_config cfg = rig_config();
 
         REQUIRE(r);
         CHECK_EQ(rig_start(r, &cfg), 0);
-        CHECK_EQ(r->m.breaches, 0);
-        r->m.hush = true;
+        CHECK_EQ(r->ixgbe.breaches, 0);
+        r->ixgbe.hush = true;
         commit(r, &while_running[i]);
-        if (!CHECK(r->m.breaches > 0))
+        if (!CHECK(r->ixgbe.breaches > 0))
             fprintf(stderr, "not noticed: %s\n", while_running[i].what);
         rig_destroy(r);
     }
@@ -72,39 +72,39 @@ TEST(every_mistake_is_noticed)
 TEST(reading_what_cannot_be_read_is_noticed)
 {
     static const uint32_t offsets[] = { 0x808, 0x888, 0x4, 0x4076, 0x1fffc };
-    struct rig *r = rig_create(IXM_82599);
+    struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
 
     REQUIRE(r);
-    r->m.hush = true;
+    r->ixgbe.hush = true;
     for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
-        r->m.breaches = 0;
+        r->ixgbe.breaches = 0;
         (void)bar_read32(&r->n.bar[0], offsets[i]);
-        CHECK(r->m.breaches > 0);
+        CHECK(r->ixgbe.breaches > 0);
     }
-    r->m.breaches = 0;
+    r->ixgbe.breaches = 0;
     (void)bar_read16(&r->n.bar[0], 0x8);
-    CHECK(r->m.breaches > 0);
-    r->m.breaches = 0;
+    CHECK(r->ixgbe.breaches > 0);
+    r->ixgbe.breaches = 0;
     (void)bar_read32(&r->n.bar[0], 0x408c);     /* the high word first */
-    CHECK(r->m.breaches > 0);
+    CHECK(r->ixgbe.breaches > 0);
     rig_destroy(r);
 }
 
 /* Right after a reset hardly anything may be touched. */
 TEST(haste_after_a_reset_is_noticed)
 {
-    struct rig *r = rig_create(IXM_82599);
+    struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
     const struct bar *b;
 
     REQUIRE(r);
     b = &r->n.bar[0];
     bar_write32(b, 0x0, 1u << 26 | 1u << 3);
-    CHECK_EQ(r->m.breaches, 0);
+    CHECK_EQ(r->ixgbe.breaches, 0);
     bar_write32(b, 0x888, ~0u);
-    CHECK_EQ(r->m.breaches, 0);
-    r->m.hush = true;
+    CHECK_EQ(r->ixgbe.breaches, 0);
+    r->ixgbe.hush = true;
     bar_write32(b, 0x5080, 1u << 10);
-    CHECK(r->m.breaches > 0);
+    CHECK(r->ixgbe.breaches > 0);
     rig_destroy(r);
 }
 
@@ -112,7 +112,7 @@ TEST(haste_after_a_reset_is_noticed)
 
 static uint8_t *transmit_ring(struct rig *r)
 {
-    return r->n.pool.base + (((uint64_t)ixm_reg(&r->m, 0x6004) << 32 | ixm_reg(&r->m, 0x6000)) - RIG_IOVA);
+    return r->n.pool.base + (((uint64_t)ixm_reg(&r->ixgbe, 0x6004) << 32 | ixm_reg(&r->ixgbe, 0x6000)) - RIG_IOVA);
 }
 
 static void put(struct rig *r, uint32_t index, uint64_t low, uint64_t high)
@@ -146,15 +146,15 @@ static const struct {
 TEST(descriptors_are_looked_at)
 {
     for (unsigned i = 0; i < sizeof(descriptors) / sizeof(descriptors[0]); i++) {
-        struct rig *r = rig_create(IXM_82599);
+        struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
         const struct nic_config cfg = rig_config();
 
         REQUIRE(r);
         CHECK_EQ(rig_start(r, &cfg), 0);
-        r->m.hush = !descriptors[i].right;
+        r->ixgbe.hush = !descriptors[i].right;
         put(r, 0, descriptors[i].addr, descriptors[i].word);
         bar_write32(&r->n.bar[0], 0x6018, 1);
-        if (!CHECK_EQ(r->m.breaches != 0, !descriptors[i].right))
+        if (!CHECK_EQ(r->ixgbe.breaches != 0, !descriptors[i].right))
             fprintf(stderr, "wrongly judged: %s\n", descriptors[i].what);
         rig_destroy(r);
     }

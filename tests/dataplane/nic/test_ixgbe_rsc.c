@@ -6,29 +6,10 @@
  * to the same stream.
  */
 #include "harness.h"
-#include "nic/ixgbe_rig.h"
+#include "nic/rig.h"
 #include "offload.h"
 
 static uint8_t data[US_FRAME_MAX], got[US_FRAME_MAX];
-
-static struct nic_config rsc_config(void)
-{
-    struct nic_config cfg = rig_config();
-
-    cfg.lro = true;
-    cfg.irq_us = 50;
-    return cfg;
-}
-
-/* Segments of one flow from the wire; the last one may carry PSH. */
-static void arrive(struct rig *r, struct rig_flow *flow, uint32_t n, uint32_t payload, bool push)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        flow->flags = push && i == n - 1 ? 0x18 : 0x10;
-        CHECK_EQ(ixm_receive(&r->m, data, rig_packet(data, flow, payload)), 0);
-        flow->seq += payload;
-    }
-}
 
 /* A frame of the last burst is the request that a stream of so many bytes makes. */
 static void check_request(const struct rig *r, uint32_t index, const struct rig_flow *first, uint32_t payload,
@@ -57,8 +38,8 @@ static void check_request(const struct rig *r, uint32_t index, const struct rig_
 
 TEST(segments_are_joined)
 {
-    struct rig *r = rig_create(IXM_82599);
-    const struct nic_config cfg = rsc_config();
+    struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
+    const struct nic_config cfg = rig_rsc_config();
 
     REQUIRE(r);
     CHECK_EQ(rig_start(r, &cfg), 0);
@@ -67,7 +48,7 @@ TEST(segments_are_joined)
         struct rig_flow first = flow;
 
         first.flags = 0x18;
-        arrive(r, &flow, n, 1448, true);
+        rig_arrive(r, &flow, n, 1448, true);
         REQUIRE(CHECK_EQ(rig_rx(r, 0), 1));
         check_request(r, 0, &first, n * 1448, 1448);
         CHECK(offload_fits(&r->b.frame[0], OFFLOAD_CSUM | OFFLOAD_TSO4));
@@ -79,8 +60,8 @@ TEST(segments_are_joined)
 
 TEST(what_is_not_joined_comes_as_it_is)
 {
-    struct rig *r = rig_create(IXM_82599);
-    const struct nic_config cfg = rsc_config();
+    struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
+    const struct nic_config cfg = rig_rsc_config();
 
     REQUIRE(r);
     CHECK_EQ(rig_start(r, &cfg), 0);
@@ -89,7 +70,7 @@ TEST(what_is_not_joined_comes_as_it_is)
                                        .flags = i & 4 ? 0x18 : 0x11 };
         const uint32_t len = rig_packet(data, &flow, 1000 + i);
 
-        CHECK_EQ(ixm_receive(&r->m, data, len), 0);
+        CHECK_EQ(ixm_receive(&r->ixgbe, data, len), 0);
         REQUIRE(CHECK_EQ(rig_rx(r, 0), 1));
         CHECK_EQ(r->b.frame[0].vnet.flags, VNET_DATA_VALID);
         CHECK_EQ(rig_bytes(&r->b.frame[0], got, sizeof(got)), len);
@@ -102,27 +83,27 @@ TEST(what_is_not_joined_comes_as_it_is)
 
 TEST(the_timer_ends_what_gets_no_more)
 {
-    struct rig *r = rig_create(IXM_82599);
-    const struct nic_config cfg = rsc_config();
+    struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
+    const struct nic_config cfg = rig_rsc_config();
     struct rig_flow flow = { .from = 1, .to = 2, .sport = 3, .dport = 4, .seq = 5 }, first = flow;
 
     REQUIRE(r);
     first.flags = 0x10;
     CHECK_EQ(rig_start(r, &cfg), 0);
-    arrive(r, &flow, 5, 1000, false);
+    rig_arrive(r, &flow, 5, 1000, false);
     CHECK_EQ(rig_rx(r, 0), 0);
     rig_complete(r, 0);
     CHECK(!r->n.driver->arm(&r->n.queue[0]));
-    ixm_expire(&r->m, 0);
-    CHECK_EQ(r->m.fired[0], 1);
+    ixm_expire(&r->ixgbe, 0);
+    CHECK_EQ(r->ixgbe.fired[0], 1);
     REQUIRE(CHECK_EQ(rig_rx(r, 0), 1));
     check_request(r, 0, &first, 5000, 1000);
     rig_complete(r, 0);
     /* One segment alone is no request. */
-    arrive(r, &flow, 1, 1000, false);
+    rig_arrive(r, &flow, 1, 1000, false);
     CHECK_EQ(rig_rx(r, 0), 0);
     rig_complete(r, 0);
-    ixm_expire(&r->m, 0);
+    ixm_expire(&r->ixgbe, 0);
     CHECK(r->n.driver->arm(&r->n.queue[0]));
     REQUIRE(CHECK_EQ(rig_rx(r, 0), 1));
     CHECK_EQ(r->b.frame[0].vnet.flags, VNET_DATA_VALID);
@@ -134,8 +115,8 @@ TEST(the_timer_ends_what_gets_no_more)
 /* Flows that grow side by side, in an order drawn from a seed, end in any order: no byte is lost, or goes astray. */
 TEST(many_flows_are_joined_at_once)
 {
-    struct rig *r = rig_create(IXM_82599);
-    struct nic_config cfg = rsc_config();
+    struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
+    struct nic_config cfg = rig_rsc_config();
     struct rig_flow flow[24];
     uint32_t seen[24] = { 0 };
     uint32_t seed = 12345;
@@ -149,13 +130,13 @@ TEST(many_flows_are_joined_at_once)
         const uint32_t which = (seed = seed * 1103515245 + 12345) >> 16 & 31;
 
         if (which < 24)
-            arrive(r, &flow[which], 1, 200 + (seed >> 8) % 1200, seed >> 28 == 0);
+            rig_arrive(r, &flow[which], 1, 200 + (seed >> 8) % 1200, seed >> 28 == 0);
         if (which == 24)
-            ixm_expire(&r->m, 0);
+            ixm_expire(&r->ixgbe, 0);
         if (which < 27 && step != 5999)
             continue;
         if (step == 5999)
-            ixm_expire(&r->m, 0);
+            ixm_expire(&r->ixgbe, 0);
         for (unsigned n = rig_rx(r, 0), i = 0; i < n; i++) {
             const struct frame *f = &r->b.frame[i];
             struct nic_packet p;
@@ -184,8 +165,8 @@ TEST(many_flows_are_joined_at_once)
 /* Who cannot take a request gets the same stream in frames that the link could have carried. */
 TEST(what_was_joined_is_cut_again)
 {
-    struct rig *r = rig_create(IXM_82599);
-    const struct nic_config cfg = rsc_config();
+    struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
+    const struct nic_config cfg = rig_rsc_config();
     struct offload_scratch *scratch = offload_scratch_create();
     struct rig_flow flow = { .from = 1, .to = 2, .sport = 3, .dport = 4, .seq = 9 }, first = flow;
     static uint8_t whole[US_FRAME_MAX];
@@ -195,7 +176,7 @@ TEST(what_was_joined_is_cut_again)
 
     REQUIRE(r && scratch);
     CHECK_EQ(rig_start(r, &cfg), 0);
-    arrive(r, &flow, 12, 1448, true);
+    rig_arrive(r, &flow, 12, 1448, true);
     REQUIRE(CHECK_EQ(rig_rx(r, 0), 1));
     rig_packet(whole, &first, 12 * 1448);
     REQUIRE(CHECK_EQ(offload_begin(scratch, &r->b.frame[0], 0), DROP_none));
@@ -222,15 +203,15 @@ TEST(what_was_joined_is_cut_again)
 TEST(it_is_off_where_it_would_not_end)
 {
     for (unsigned i = 0; i < 3; i++) {
-        struct rig *r = rig_create(IXM_82599);
-        struct nic_config cfg = rsc_config();
+        struct rig *r = rig_create(&rig_ixgbe, IXM_82599);
+        struct nic_config cfg = rig_rsc_config();
         struct rig_flow flow = { .from = 1, .to = 2, .sport = 3, .dport = 4 };
 
         REQUIRE(r);
         cfg.lro = i != 0;
         cfg.irq_us = i == 1 ? 0 : i == 2 ? 4 : 50;
         CHECK_EQ(rig_start(r, &cfg), 0);
-        arrive(r, &flow, 3, 1000, true);
+        rig_arrive(r, &flow, 3, 1000, true);
         CHECK_EQ(rig_rx(r, 0), 3);
         rig_complete(r, 0);
         CHECK(rig_stop(r));

@@ -99,6 +99,21 @@ void vfix_done(struct vfix *x, uint32_t queue)
     x->drv->rx_complete(&x->nic->queue[queue], x->burst);
 }
 
+void vfix_receive(struct vfix *x, uint32_t queue, const uint8_t *frame, uint32_t len, const uint8_t *hdr)
+{
+    static uint8_t got[VFIX_FRAME_MAX];
+    struct burst *const b = x->burst;
+
+    CHECK(vm_receive(&x->vm, queue, hdr, frame, len) > 0);
+    if (!CHECK_EQ(vfix_rx(x, queue), 1))
+        return;
+    CHECK_EQ(b->n, 1);
+    CHECK(b->frame[0].hdr_len >= (len < 64 ? len : 64));
+    CHECK_EQ(frame_flatten(&b->frame[0], got), len);
+    CHECK_MEM(got, frame, len);
+    vfix_done(x, queue);
+}
+
 uint8_t vfix_tx(struct vfix *x, uint32_t queue, struct frame *f)
 {
     uint8_t why = 0xff;

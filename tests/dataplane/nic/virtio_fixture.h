@@ -59,6 +59,9 @@ void vfix_fini(struct vfix *x);
 unsigned vfix_rx(struct vfix *x, uint32_t queue);
 void vfix_done(struct vfix *x, uint32_t queue);
 
+/* A frame comes from the wire and is received as it was, whole; @hdr: its virtio-net header, NULL: zeroes. */
+void vfix_receive(struct vfix *x, uint32_t queue, const uint8_t *frame, uint32_t len, const uint8_t *hdr);
+
 /* tx_burst of one frame; why it was not taken, or DROP_none. */
 uint8_t vfix_tx(struct vfix *x, uint32_t queue, struct frame *f);
 

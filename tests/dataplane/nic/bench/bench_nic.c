@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "nic/igb_rig.h"
+#include "nic/rig.h"
 #include "nic/igb_regs.h"
 
 #define ROUNDS_MAX 1000
@@ -40,7 +40,7 @@
 struct bench {
     uint32_t size, burst, ring, frames, rounds;
     /* private */
-    struct igr *r;
+    struct rig *r;
     uint64_t lost;
     double cycles[ROUNDS_MAX];  /* a frame, in each round */
 };
@@ -82,7 +82,7 @@ static uint64_t timed(struct bench *t)
 /* The doorbells, as the driver rang them. */
 static void ring(struct bench *t)
 {
-    const struct bar_model *const m = &t->r->m.bar;
+    const struct bar_model *const m = &t->r->igb.bar;
     uint32_t tail;
 
     memcpy(&tail, registers(IGB_RDT(0)), sizeof(tail));
@@ -99,8 +99,8 @@ static void one_round(struct bench *t, uint32_t round)
 
     for (; done < t->frames; done += t->burst) {
         for (uint32_t i = 0; i < t->burst; i++) {
-            igr_pattern(frame, t->size, done + i);
-            t->lost += igm_receive(&t->r->m, frame, t->size) != 0;
+            rig_pattern(frame, t->size, done + i);
+            t->lost += igm_receive(&t->r->igb, frame, t->size) != 0;
         }
         cycles += timed(t);
         ring(t);
@@ -111,11 +111,11 @@ static void one_round(struct bench *t, uint32_t round)
 /* Does a frame come through whole?  The last one sent in an extra burst. */
 static void check(struct bench *t)
 {
-    struct igb_model *const m = &t->r->m;
+    struct igb_model *const m = &t->r->igb;
     uint8_t frame[ENGINE_FRAME_MAX];
 
     m->discard = false;
-    igr_pattern(frame, t->size, 7);
+    rig_pattern(frame, t->size, 7);
     t->burst = 1;
     t->lost += igm_receive(m, frame, t->size) != 0;
     (void)timed(t);
@@ -135,17 +135,17 @@ static uint64_t run(struct bench *t)
 {
     const uint32_t n = t->rounds, burst = t->burst;
 
-    t->r = igr_up(1, t->ring, 9216);
+    t->r = rig_up(&rig_igb, 1, t->ring, 9216);
     if (!t->r || burst < 1 || burst > BURST_MAX) {
         fprintf(stderr, "bench_nic: no such ring or burst\n");
         exit(2);
     }
-    t->r->m.discard = true;
+    t->r->igb.discard = true;
     for (uint32_t i = 0; i < n; i++)
         one_round(t, i);
     check(t);
     qsort(t->cycles, n, sizeof(double), compare);
-    t->lost += !igr_down(t->r);
+    t->lost += !rig_down(t->r);
     printf("%6u %6u %6u %10.1f %10.1f %10.1f %9u%s\n", t->size, burst, t->ring, t->cycles[0], t->cycles[n / 2],
            t->cycles[n * 3 / 4], n * t->frames, t->lost ? "  LOST FRAMES" : "");
     fflush(stdout);
