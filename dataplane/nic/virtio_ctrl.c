@@ -14,14 +14,14 @@
 #define ANSWER_MS 1000
 /* More would never be used; two descriptors are a command. */
 #define RING_SIZE 16
-#define DATA_MAX 64
+#define LINE 64
 /* A command: class, command, data; then the answer. */
-#define ANSWER_OFFSET (2 + DATA_MAX)
+#define ANSWER_OFFSET (2 + VIRTIO_CTRL_DATA_MAX)
 #define MEM_BYTES (ANSWER_OFFSET + 1)
 
 size_t virtio_ctrl_bytes(void)
 {
-    return virtio_ring_bytes(RING_SIZE) + MEM_BYTES + DATA_MAX;
+    return virtio_ring_bytes(RING_SIZE) + MEM_BYTES + LINE;
 }
 
 int virtio_ctrl_start(struct virtio_ctrl *c, const struct virtio_device *d, struct dma_pool *pool, uint16_t index)
@@ -40,7 +40,7 @@ int virtio_ctrl_start(struct virtio_ctrl *c, const struct virtio_device *d, stru
         .in_order = virtio_has(d, VIRTIO_F_IN_ORDER),
         .step = 2,
     };
-    c->mem = dma_alloc(pool, MEM_BYTES, DATA_MAX);
+    c->mem = dma_alloc(pool, MEM_BYTES, LINE);
     if (!c->mem)
         return -ENOMEM;
     rc = virtio_ring_init(&c->ring, pool);
@@ -72,8 +72,10 @@ int virtio_ctrl_command(struct virtio_ctrl *c, uint8_t class, uint8_t command, c
     uint8_t answer;
     int rc;
 
-    if (len > DATA_MAX)
+    if (len > VIRTIO_CTRL_DATA_MAX)
         return -EINVAL;
+    if (c->failed)
+        return -EIO;
     c->mem[0] = class;
     c->mem[1] = command;
     guest_copy(c->mem + 2, data, len);
@@ -81,6 +83,7 @@ int virtio_ctrl_command(struct virtio_ctrl *c, uint8_t class, uint8_t command, c
     virtio_ring_post_pair(&c->ring, dma_iova(c->pool, c->mem), 2 + len, dma_iova(c->pool, c->mem + ANSWER_OFFSET), 1);
     virtio_ring_publish(&c->ring);
     rc = wait_for_answer(c);
+    c->failed = rc < 0;
     if (rc < 0)
         return rc;
     guest_copy_const(&answer, c->mem + ANSWER_OFFSET, 1);

@@ -9,16 +9,21 @@
 
 #include "nic/virtio_device.h"
 
+/* Data of a command, bytes. */
+#define VIRTIO_CTRL_DATA_MAX 320
+
 /**
  * struct virtio_ctrl - the queue
  * @ring: its ring
  * @mem: a command and its answer, in the pool
  * @pool: the pool (borrowed)
+ * @failed: an answer did not come, or made no sense: there is no telling whose the next one would be
  */
 struct virtio_ctrl {
     struct virtio_ring ring;
     uint8_t *mem;
     const struct dma_pool *pool;
+    bool failed;
 };
 
 /* Bytes of pool it takes. */
@@ -43,10 +48,10 @@ void virtio_ctrl_stop(struct virtio_ctrl *c);
  * @c: queue
  * @class, @command: VIRTIO_NET_CTRL_*
  * @data: its data
- * @len: bytes of it, at most 64
+ * @len: bytes of it, at most VIRTIO_CTRL_DATA_MAX
  *
- * Return: 0, -EIO: the device refuses, or answers nonsense; -ETIMEDOUT: no answer within a second.  No further command
- * after one that failed otherwise than by a refusal.
+ * Return: 0, -EIO: the device refuses, or answers nonsense; -ETIMEDOUT: no answer within a second.  After a failure
+ * other than a refusal every further command is -EIO.
  */
 int virtio_ctrl_command(struct virtio_ctrl *c, uint8_t class, uint8_t command, const void *data, uint32_t len);
 

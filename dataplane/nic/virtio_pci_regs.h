@@ -63,6 +63,7 @@
 #define VIRTIO_NET_F_CTRL_RX 18
 #define VIRTIO_NET_F_MQ 22
 #define VIRTIO_NET_F_NOTF_COAL 53
+#define VIRTIO_NET_F_RSS 60
 #define VIRTIO_NET_F_SPEED_DUPLEX 63
 #define VIRTIO_F_ORDER_PLATFORM 36
 
@@ -73,11 +74,22 @@
 #define VIRTIO_NET_CFG_MTU 0x0a                     /* 16 */
 #define VIRTIO_NET_CFG_SPEED 0x0c                   /* 32, Mbit/s */
 #define VIRTIO_NET_CFG_DUPLEX 0x10                  /* 8 */
+#define VIRTIO_NET_CFG_RSS_KEY 0x11                 /* 8, longest key */
+#define VIRTIO_NET_CFG_RSS_TABLE 0x12               /* 16, longest table */
+#define VIRTIO_NET_CFG_HASH_TYPES 0x14              /* 32, VIRTIO_NET_HASH_* */
 
 #define VIRTIO_NET_S_LINK_UP 1
 #define VIRTIO_NET_SPEED_MAX 0x7fffffff             /* above it: unknown */
 #define VIRTIO_NET_DUPLEX_FULL 1
 #define VIRTIO_NET_MAX_PAIRS 0x7fff                 /* 5.1.4.1 has one more, but no number for its control queue */
+
+/* 5.1.6.4.3.1: what a hash is made of. */
+#define VIRTIO_NET_HASH_IPV4 0x01
+#define VIRTIO_NET_HASH_TCPV4 0x02
+#define VIRTIO_NET_HASH_UDPV4 0x04
+#define VIRTIO_NET_HASH_IPV6 0x08
+#define VIRTIO_NET_HASH_TCPV6 0x10
+#define VIRTIO_NET_HASH_UDPV6 0x20
 
 /* 5.1.2: numbers of the queues; the control queue follows the last pair. */
 #define VIRTIO_NET_RX_QUEUE(pair) (2 * (pair))
@@ -88,6 +100,7 @@
 #define VIRTIO_NET_CTRL_RX_PROMISC 0
 #define VIRTIO_NET_CTRL_MQ 4
 #define VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET 0
+#define VIRTIO_NET_CTRL_MQ_RSS_CONFIG 1
 #define VIRTIO_NET_CTRL_NOTF_COAL 6
 #define VIRTIO_NET_CTRL_NOTF_COAL_RX_SET 1
 #define VIRTIO_NET_OK 0

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "nic/virtio_features.h"
 #include "nic/virtio_pci_regs.h"
+#include "nic/virtio_rss.h"
 #include "nic/virtio_rx.h"
 #include "nic/virtio_tx.h"
 
@@ -138,16 +139,32 @@ static int start_queues(struct nic *n, struct virtio_nic *v)
     return rc;
 }
 
+/* By RSS if the device can; else as it thinks best, which is by flow as well (5.1.6.5.6). */
+static int spread(const struct nic *n, struct virtio_nic *v)
+{
+    const le16 pairs = cpu_to_le16((uint16_t)n->cfg.n_queues);
+    int rc = -ENOTSUP;
+
+    if (virtio_has(&v->dev, VIRTIO_NET_F_RSS)) {
+        rc = virtio_rss_start(n, v);
+        if (rc < 0)
+            log_warning("port %u: the virtio device offers RSS and does not do it; it spreads flows as it likes",
+                        n->port.id);
+    }
+    if (rc < 0)
+        rc = virtio_ctrl_command(&v->ctrl, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &pairs, sizeof(pairs));
+    return rc;
+}
+
 /* What is asked for by commands.  Moderation is a wish; the others must be fulfilled. */
 static int configure(const struct nic *n, struct virtio_nic *v)
 {
-    const le16 pairs = cpu_to_le16((uint16_t)n->cfg.n_queues);
     const struct { le32 max_packets, usecs; } moderation = { cpu_to_le32(UINT32_MAX), cpu_to_le32(n->cfg.irq_us) };
     const uint8_t promiscuous = n->cfg.promiscuous;
     int rc = 0;
 
     if (n->cfg.n_queues > 1)
-        rc = virtio_ctrl_command(&v->ctrl, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &pairs, sizeof(pairs));
+        rc = spread(n, v);
     if (rc == 0 && virtio_has(&v->dev, VIRTIO_NET_F_CTRL_RX))
         rc = virtio_ctrl_command(&v->ctrl, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &promiscuous, 1);
     else if (rc == 0 && promiscuous)

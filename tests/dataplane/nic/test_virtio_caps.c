@@ -165,14 +165,15 @@ TEST(conditions)
         { F(NET_F_GUEST_USO6), F(NET_F_GUEST_USO4) },
         { F(NET_F_HOST_TSO4), 0 },
         { F(NET_F_HOST_TSO4) | F(NET_F_HOST_TSO6), F(NET_F_HOST_ECN) },
-        { F(NET_F_CTRL_VQ), F(NET_F_CTRL_RX) | F(NET_F_MQ) | F(NET_F_NOTF_COAL) },
+        { F(NET_F_CTRL_VQ), F(NET_F_CTRL_RX) | F(NET_F_MQ) | F(NET_F_RSS) | F(NET_F_NOTF_COAL) },
+        { F(NET_F_MQ), F(NET_F_RSS) },
     };
     const uint64_t all = virtio_features_choose(VM_ALL_FEATURES, 2);
 
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         CHECK_EQ(virtio_features_choose(VM_ALL_FEATURES & ~cases[i].without, 2),
                  all & ~cases[i].without & ~cases[i].lost);
-    CHECK_EQ(virtio_features_choose(VM_ALL_FEATURES, 1), all & ~F(NET_F_MQ));
+    CHECK_EQ(virtio_features_choose(VM_ALL_FEATURES, 1), all & ~(F(NET_F_MQ) | F(NET_F_RSS)));
 }
 
 TEST(offloads)

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "nic/nic_math.h"
+
 /* ---- config space: PCI 3.0, 6.1; virtio 1.2, 4.1.4 ---- */
 
 static void put32(uint8_t *p, uint32_t v)
@@ -69,6 +71,7 @@ static void reset(struct vm *vm)
     vm->pairs = 1;
     vm->promiscuous = false;
     vm->coal_usecs = 0;
+    vm->rss.on = false;
     memset(vm->queue, 0, sizeof(vm->queue));
     for (unsigned i = 0; i < VM_QUEUES; i++) {
         vm->queue[i].size = vm->queue_max;
@@ -113,6 +116,60 @@ uint32_t vm_ctrl_index(const struct vm *vm)
 
 /* ---- the control queue: 5.1.6.5 ---- */
 
+static uint32_t get16(const uint8_t *p)
+{
+    return p[0] | (uint32_t)p[1] << 8;
+}
+
+/* A receive queue as the command names it: in use, and enabled. */
+static bool is_rx_queue(struct vm *vm, uint32_t pair)
+{
+    return pair < max_pairs(vm) && vm->queue[2 * pair].enabled;
+}
+
+/* 5.1.6.5.7.1: hash types, mask, queue of what has no hash, table, transmit queues, key. */
+static uint8_t configure_rss(struct vm *vm, const uint8_t *data, uint32_t len)
+{
+    const uint32_t types = len < 8 ? 0 : get16(data) | get16(data + 2) << 16, n = len < 8 ? 0 : get16(data + 4) + 1;
+    const uint32_t tail = 8 + 2 * n;
+    struct vm_rss *const rss = &vm->rss;
+
+    if (len < tail + 3 || len != tail + 3 + data[tail + 2] || data[tail + 2] > vm->net[VIRTIO_NET_CFG_RSS_KEY] ||
+        n > get16(vm->net + VIRTIO_NET_CFG_RSS_TABLE) || (n & (n - 1)) || n > VM_RSS_TABLE ||
+        data[tail + 2] != VM_RSS_KEY || (types & ~get16(vm->net + VIRTIO_NET_CFG_HASH_TYPES)) ||
+        !is_rx_queue(vm, get16(data + 6)) || get16(data + tail) < 1 || get16(data + tail) > max_pairs(vm)) {
+        vm_violation(vm, "RSS_CONFIG beyond what the device has");
+        return 1;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        rss->table[i] = (uint16_t)get16(data + 8 + 2 * i);
+        if (!is_rx_queue(vm, rss->table[i]))
+            vm_violation(vm, "RSS_CONFIG names a queue that is not enabled");
+    }
+    if (vm->fault.rss_refuse)
+        return 1;
+    rss->on = true;
+    rss->types = types;
+    rss->n = n;
+    memcpy(rss->key, data + tail + 3, VM_RSS_KEY);
+    vm->pairs = get16(data + tail);
+    return 0;
+}
+
+uint32_t vm_rss_pair(const struct vm *vm, const uint8_t *frame, uint32_t len)
+{
+    struct nic_packet p;
+    uint32_t types;
+
+    nic_packet_parse(frame, len, &p);
+    types = p.ip6 ? vm->rss.types >> 3 : vm->rss.types;
+    if (!vm->rss.on || !p.l3 || !(types & 7))
+        return 0;
+    if (!(types & (p.udp ? 4 : 2)))
+        p.l4 = 0;
+    return vm->rss.table[nic_rss_hash(vm->rss.key, frame, &p) & (vm->rss.n - 1)];
+}
+
 static uint8_t carry_out(struct vm *vm, const uint8_t *cmd, uint32_t len)
 {
     const uint32_t value = len >= 4 ? cmd[2] | (uint32_t)cmd[3] << 8 : 0;
@@ -127,8 +184,11 @@ static uint8_t carry_out(struct vm *vm, const uint8_t *cmd, uint32_t len)
         if (value < 1 || value > max_pairs(vm))
             return 1;
         vm->pairs = value;
+        vm->rss.on = false;
         return 0;
     }
+    if (cmd[0] == 4 && cmd[1] == 1 && vm_has(vm, VIRTIO_NET_F_RSS))
+        return configure_rss(vm, cmd + 2, len - 2);
     if (cmd[0] == 6 && cmd[1] == 1 && len == 10 && vm_has(vm, VIRTIO_NET_F_NOTF_COAL)) {
         vm->coal_usecs = cmd[6] | (uint32_t)cmd[7] << 8;
         return 0;
@@ -355,6 +415,9 @@ void vm_init(struct vm *vm, const struct dma_pool *pool, uint64_t offered, uint1
     vm_set_net(vm, VIRTIO_NET_CFG_MTU, 1500, 2);
     vm_set_net(vm, VIRTIO_NET_CFG_SPEED, 10000, 4);
     vm_set_net(vm, VIRTIO_NET_CFG_DUPLEX, 1, 1);
+    vm_set_net(vm, VIRTIO_NET_CFG_RSS_KEY, VM_RSS_KEY, 1);
+    vm_set_net(vm, VIRTIO_NET_CFG_RSS_TABLE, VM_RSS_TABLE, 2);
+    vm_set_net(vm, VIRTIO_NET_CFG_HASH_TYPES, 0x1ff, 4);
     reset(vm);
     vm->resets = 0;
 }

@@ -27,6 +27,8 @@
 #define VM_VECTORS (VM_PAIRS_MAX + 1)
 #define VM_PARTS_MAX 8
 #define VM_HDR_LEN 12
+#define VM_RSS_TABLE 128
+#define VM_RSS_KEY 40
 
 /* Where the blocks of registers lie in the BAR; the gaps read as ones and must not be touched. */
 #define VM_BAR 4
@@ -48,7 +50,7 @@
      VIRTIO_BIT(VIRTIO_F_VERSION_1) | VIRTIO_BIT(VIRTIO_F_ACCESS_PLATFORM) | VIRTIO_BIT(VIRTIO_F_RING_PACKED) |     \
      VIRTIO_BIT(VIRTIO_F_IN_ORDER) | VIRTIO_BIT(VIRTIO_F_ORDER_PLATFORM) | VIRTIO_BIT(VIRTIO_NET_F_NOTF_COAL) |     \
      VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO4) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO6) |                                    \
-     VIRTIO_BIT(VIRTIO_NET_F_HOST_USO) | VIRTIO_BIT(VIRTIO_NET_F_SPEED_DUPLEX))
+     VIRTIO_BIT(VIRTIO_NET_F_HOST_USO) | VIRTIO_BIT(VIRTIO_NET_F_SPEED_DUPLEX) | VIRTIO_BIT(VIRTIO_NET_F_RSS))
 
 /* When the device wants to be notified of buffers. */
 enum vm_kicks { VM_KICK_ALWAYS, VM_KICK_NEVER, VM_KICK_EVENT };
@@ -62,6 +64,7 @@ enum vm_kicks { VM_KICK_ALWAYS, VM_KICK_NEVER, VM_KICK_EVENT };
  * @needs_reset: sets NEEDS_RESET as soon as there is a DRIVER_OK
  * @ctrl_silent: commands are not answered
  * @ctrl_refuse: they are refused
+ * @rss_refuse: that for RSS is
  * @ctrl_wild: they are answered with an id that was never given
  * @unstable: the configuration's generation changes with every look
  * @notify_off: added to the place for notifications
@@ -74,6 +77,7 @@ struct vm_faults {
     bool needs_reset;
     bool ctrl_silent;
     bool ctrl_refuse;
+    bool rss_refuse;
     bool ctrl_wild;
     bool unstable;
     uint16_t notify_off;
@@ -117,6 +121,22 @@ struct vm_buf {
 };
 
 /**
+ * struct vm_rss - what the driver asked for by RSS_CONFIG, 5.1.6.5.7
+ * @on: it did so last; else the device chooses queues
+ * @types: of hashes
+ * @n: entries of the table
+ * @table: pairs of queues
+ * @key: of the hash
+ */
+struct vm_rss {
+    bool on;
+    uint32_t types;
+    uint32_t n;
+    uint16_t table[VM_RSS_TABLE];
+    uint8_t key[VM_RSS_KEY];
+};
+
+/**
  * struct vm - the device
  * @model: goes behind the BAR
  * @config: config space
@@ -127,6 +147,7 @@ struct vm_buf {
  * @fault: what it does wrong
  * @status, @features, @generation, @config_vector: registers
  * @pairs: pairs of queues in use, by command
+ * @rss: how frames are spread over them
  * @promiscuous, @coal_usecs, @commands: what was asked for by command, and how many were
  * @resets: how often it was reset
  * @interrupts: by vector
@@ -150,6 +171,7 @@ struct vm {
     uint64_t features;
     uint16_t queue_select;
     uint32_t pairs;
+    struct vm_rss rss;
     bool promiscuous;
     uint32_t coal_usecs;
     uint32_t commands;
@@ -174,6 +196,9 @@ static inline bool vm_has(const struct vm *vm, unsigned feature)
 {
     return (vm->features & VIRTIO_BIT(feature)) != 0;
 }
+
+/* The pair of queues that a frame from outside comes to by RSS; 0 without it. */
+uint32_t vm_rss_pair(const struct vm *vm, const uint8_t *frame, uint32_t len);
 
 /* Number of the control queue, 5.1.2. */
 uint32_t vm_ctrl_index(const struct vm *vm);
