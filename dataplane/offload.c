@@ -190,7 +190,7 @@ static enum drop_reason begin_gso(struct offload_scratch *s, const struct frame 
     return DROP_none;
 }
 
-/* OFFLOAD_USO* that the frame takes, by its version of IP, which the request does not tell; both if its headers do not. */
+/* OFFLOAD_USO* that the frame takes, by its version of IP, which no request tells; both if its headers do not. */
 static uint32_t uso_need(const struct frame *f)
 {
     uint32_t l3;

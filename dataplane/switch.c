@@ -17,8 +17,9 @@
  *
  * and then one tx_burst a group (deliver.h).  Frames come in runs: one whose addresses and
  * type are those of the frame before it goes where that went without another
- * look, and equal sources or destinations in a row are looked up once.  Frames are sorted in the order they came, so each receiver sees its
- * frames, unicast and flooded, in that order.
+ * look, and equal sources or destinations in a row are looked up once.  Frames
+ * are sorted in the order they came, so each receiver sees its frames, unicast
+ * and flooded, in that order.
  */
 #include "switch.h"
 

@@ -72,8 +72,8 @@ struct nic_irq {
  * @max_frame: longest frame on the wire without tag and FCS, bytes
  * @irq_us: at most one interrupt a queue in so many microseconds, 0: no moderation
  * @promiscuous: take every frame (a switch does; false is for tests)
- * @lro: let the device join received TCP segments into requests, where it can; a driver that cannot ignores it.  What is
- *      cut again for a receiver may be cut at other places than it came
+ * @lro: let the device join received TCP segments into requests, where it can; a driver that cannot ignores it.  What
+ *      is cut again for a receiver may be cut at other places than it came
  */
 struct nic_config {
     uint32_t n_queues;

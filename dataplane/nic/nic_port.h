@@ -54,8 +54,8 @@ void nic_port_other(struct port *p);
 #define NIC_READ_MS 2000
 
 /*
- * Bring state->nic up to date; a device that is gone, or has stopped sending, is fenced.  Control thread.  Return: 0, or
- * -EIO: the device is not started.
+ * Bring state->nic up to date; a device that is gone, or has stopped sending, is fenced.  Control thread.  Return: 0,
+ * or -EIO: the device is not started.
  */
 int nic_port_read(struct port *p);
 

@@ -42,8 +42,9 @@ static int map_area(const struct vfio *v, const struct vfio_bar *b, uint64_t reg
 
     if (size == 0 || offset > b->size || size > b->size - offset)
         return -EIO;
-    return mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, v->fd, (off_t)(region + offset)) == at ? 0
-                                                                                                                : -errno;
+    if (mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, v->fd, (off_t)(region + offset)) != at)
+        return -errno;
+    return 0;
 }
 
 /* The parts the kernel allows to map: all, if it does not say. */

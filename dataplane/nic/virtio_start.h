@@ -34,9 +34,9 @@ int virtio_check_offer(const struct nic *n, const struct virtio_nic *v);
  * @n: the device, opened
  *
  * Return: 0, or -errno after a line in the log; the caller then stops the device:
- * -EIO: it refuses features, queues or commands, or makes no sense; -EINVAL: it has fewer queues or takes shorter frames
- * than are wanted, as nic_port_create() says it for every adapter; -ENOSPC: no interrupt vectors; -ETIMEDOUT: a command
- * is not answered.
+ * -EIO: it refuses features, queues or commands, or makes no sense; -EINVAL: it has fewer queues or takes shorter
+ * frames than are wanted, as nic_port_create() says it for every adapter; -ENOSPC: no interrupt vectors; -ETIMEDOUT: a
+ * command is not answered.
  */
 int virtio_start(struct nic *n);
 

@@ -186,7 +186,7 @@ TEST(a_flow_stays_together)
     }
     base(0x0800, 6);
     whole = flow_hash(&f);
-    put16(16, 1500), put16(18, 77), put16(20, 0x4000), f.hdr[22] = 3, f.hdr[15] = 0x10; /* don't fragment: no fragment */
+    put16(16, 1500), put16(18, 77), put16(20, 0x4000), f.hdr[22] = 3, f.hdr[15] = 0x10; /* DF: no fragment */
     put32(38, 12345), put32(42, 54321);
     f.hdr_len = SNAP_SIZE, f.len = 1514, f.out_vid = 7, f.pcp = 0x2000, f.vnet.gso_type = VNET_GSO_TCPV4;
     CHECK_EQ(flow_hash(&f), whole);

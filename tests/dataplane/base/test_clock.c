@@ -19,7 +19,8 @@ static uint64_t monotonic(void)
 }
 
 /*
- * Readings for @ns: how many lie outside CLOCK_MONOTONIC before and after them by more than @slack_ns, how many go back.
+ * Readings for @ns: how many lie outside CLOCK_MONOTONIC before and after them by more than @slack_ns, how many go
+ * back.
  */
 static unsigned wrong_readings(struct clock *c, uint64_t ns, uint64_t slack_ns)
 {

@@ -120,7 +120,8 @@ static void write_dctl(struct igb_model *m, struct engine_ring *r, uint32_t *reg
 static void write_tail(struct igb_model *m, struct engine_ring *r, uint32_t q, uint32_t value, bool tx)
 {
     if (!r->on || value >= r->size) {
-        engine_breach(&m->e, "4.5.9: tail %u of queue %u, which is not enabled or has %u descriptors", value, q, r->size);
+        engine_breach(&m->e, "4.5.9: tail %u of queue %u, which is not enabled or has %u descriptors", value, q,
+                      r->size);
         return;
     }
     if (!tx && engine_given(r) > (value + r->size - r->head) % r->size)
@@ -265,7 +266,8 @@ static uint32_t model_read(void *ctx, uint32_t offset, unsigned bytes)
     if (offset >= IGM_GORCL && offset <= IGM_GOTCH)
         return read_bytes(m, offset);
     /* Cleared by reading: causes, statistics, frames that a queue has dropped. */
-    if (offset == IGM_ICR || (offset >= 0x4000 && offset < 0x4200) || (offset - 0xc030 < 0x400 && offset % 0x40 == 0x30))
+    if (offset == IGM_ICR || (offset >= 0x4000 && offset < 0x4200) ||
+        (offset - 0xc030 < 0x400 && offset % 0x40 == 0x30))
         m->reg[offset / 4] = 0;
     return offset >= IGM_RX && offset < IGM_TX + 0x1000 && offset % 0x40 != 0x30 ? read_queue(m, offset) : value;
 }

@@ -180,8 +180,8 @@ static bool context_fits(struct engine *e, const struct engine_context *c, const
     }
     if (c->mac_len < 14 || c->ip_len < (c->ipv4 ? 20 : 40) || hdr > r->len ||
         (tse && (c->l4_len < 20 || c->mss == 0 || !c->tcp))) {
-        engine_breach(e, "7.2.2.2: MACLEN %u, IPLEN %u, L4LEN %u, MSS %u for a frame of %u bytes", c->mac_len, c->ip_len,
-                      c->l4_len, c->mss, r->len);
+        engine_breach(e, "7.2.2.2: MACLEN %u, IPLEN %u, L4LEN %u, MSS %u for a frame of %u bytes", c->mac_len,
+                      c->ip_len, c->l4_len, c->mss, r->len);
         return false;
     }
     return true;

@@ -28,7 +28,7 @@ struct rig_flow {
  */
 uint32_t rig_packet(uint8_t *out, const struct rig_flow *flow, uint32_t payload);
 
-/* The request of a sender for a packet of rig_packet(): the field is set to the pseudo header's sum; @gso_size 0: none. */
+/* The request of a sender for a rig_packet(), whose checksum becomes the pseudo header's; @gso_size 0: none. */
 struct vnet rig_request(uint8_t *packet, uint32_t len, uint32_t gso_size);
 
 /* Patterned bytes with Ethernet addresses and a type nobody knows. */

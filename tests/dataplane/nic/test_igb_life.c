@@ -10,7 +10,8 @@
 #include "nic/rig.h"
 #include "nic/nic_counter.h"
 
-static const struct rig_flow flow4 = { .from = 0x0a000001, .to = 0x0a000002, .sport = 1000, .dport = 80, .flags = 0x10 };
+static const struct rig_flow flow4 = { .from = 0x0a000001, .to = 0x0a000002, .sport = 1000, .dport = 80,
+                                       .flags = 0x10 };
 
 static uint8_t frame[16384];
 

@@ -125,7 +125,8 @@ static uint32_t draw(uint32_t *seed)
 /* Descriptors that mostly look as they should, with fields that do not. */
 static void scribble(struct rig *r, uint32_t *seed)
 {
-    uint8_t *ring = r->n.pool.base + (((uint64_t)ixm_reg(&r->ixgbe, 0x1004) << 32 | ixm_reg(&r->ixgbe, 0x1000)) - RIG_IOVA);
+    const uint64_t iova = (uint64_t)ixm_reg(&r->ixgbe, 0x1004) << 32 | ixm_reg(&r->ixgbe, 0x1000);
+    uint8_t *ring = r->n.pool.base + (iova - RIG_IOVA);
 
     for (uint32_t k = draw(seed) % 40; k; k--) {
         const uint32_t count = draw(seed) % 3 ? 0 : draw(seed) % 16;

@@ -25,7 +25,9 @@ TEST(where_the_pool_goes)
 {
     /* What an Intel IOMMU says: a hole for message interrupts. */
     const struct vfio_range usual[] = { { 0, 0xfedfffff }, { 0xfef00000, (1ull << 39) - 1 } };
-    const struct vfio_range narrow[] = { { 3 * MIB, 5 * MIB - 2 }, { 1ull << 40, UINT64_MAX }, { 9 * MIB, 12 * MIB - 1 } };
+    const struct vfio_range narrow[] = {
+        { 3 * MIB, 5 * MIB - 2 }, { 1ull << 40, UINT64_MAX }, { 9 * MIB, 12 * MIB - 1 },
+    };
     const struct vfio_range odd[] = { { UINT64_MAX - 1, UINT64_MAX }, { 5, 4 } };
 
     CHECK_EQ(vfio_pick_iova(usual, 2, 16 * MIB, ALIGN), 2 * MIB);

@@ -266,7 +266,7 @@ static void pump_rings(struct rings *r, struct flow *f, uint32_t more, unsigned 
     }
 }
 
-/* A guest takes one of its receive rings out of use, by whichever way, and back: the other gets all, nothing is lost. */
+/* A guest takes a receive ring out of use, by whichever way, and back: the other gets all, nothing is lost. */
 TEST(l1_receive_rings_come_and_go_under_traffic)
 {
     static struct rings r;

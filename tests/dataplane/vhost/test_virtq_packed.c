@@ -112,7 +112,8 @@ TEST(transmit_random_chains)
 
                 if (free == 0 || last - first == 256)
                     break;
-                *o = (struct offer){ .len = 14 + below(below(4) ? 200 : 9000), .seed = last, .id = (uint16_t)below(65536) };
+                *o = (struct offer){ .len = 14 + below(below(4) ? 200 : 9000), .seed = last,
+                                     .id = (uint16_t)below(65536) };
                 place(buffer(at), o->len, last);
                 o->n = cut(part, buffer(at), o->len + 12, most, 0, buffer(at) + 12000);
                 pk_offer(&tx, part, o->n, o->id);
@@ -450,7 +451,9 @@ TEST(resume_transmit)
                 const uint16_t start = tx.avail;
 
                 for (uint32_t i = 0; i < 6; i++) {
-                    const struct pk_part part[3] = { { buffer(i), 12, 0 }, { buffer(i) + 12, 100, 0 }, { DRV_BUF, 0, 0 } };
+                    const struct pk_part part[3] = {
+                        { buffer(i), 12, 0 }, { buffer(i) + 12, 100, 0 }, { DRV_BUF, 0, 0 },
+                    };
                     const struct pk_part whole = { buffer(i), 112, 0 };
 
                     place(buffer(i), 100, i);
@@ -465,7 +468,9 @@ TEST(resume_transmit)
                 /* What had not been handed back is as the driver left it. */
                 tx.avail = pk_add(&tx, start, k * len);
                 for (uint32_t i = k; i < 6; i++) {
-                    const struct pk_part part[3] = { { buffer(i), 12, 0 }, { buffer(i) + 12, 100, 0 }, { DRV_BUF, 0, 0 } };
+                    const struct pk_part part[3] = {
+                        { buffer(i), 12, 0 }, { buffer(i) + 12, 100, 0 }, { DRV_BUF, 0, 0 },
+                    };
                     const struct pk_part whole = { buffer(i), 112, 0 };
 
                     pk_offer(&tx, len == 1 ? &whole : part, len, (uint16_t)i);
