@@ -24,6 +24,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "hold.h"
 #include "include/uswitch.h"
 
 #define BURST_MAX 64            /* frames taken from one queue in one turn */
@@ -88,6 +89,7 @@ struct vnet {
  * @flooded: 1 if this delivery is a flood copy
  * @drop: enum drop_reason, 0 while alive
  * @vnet: offload request
+ * @hold: what @iov names stays as it is when the burst is over, for who is named there; NULL: it does not
  */
 struct frame {
     uint8_t *hdr;
@@ -101,6 +103,7 @@ struct frame {
     uint8_t flooded;
     uint8_t drop;
     struct vnet vnet;
+    struct hold *hold;
 };
 
 #define HDR_ROOM 16
@@ -110,6 +113,7 @@ struct frame {
  * @n: frames filled
  * @n_iov: entries of @iov in use
  * @held_back: take so many fewer than BURST_MAX, 0 .. BURST_MAX - 1; set by the worker
+ * @hold: who reads its frames longer than it lasts; belongs to the source, which points its frames there or does not
  * @frame: the frames
  * @snap: HDR_ROOM bytes of room and a snapshot for each frame
  * @iov: pool from which the frames' scatter lists are cut
@@ -120,6 +124,7 @@ struct burst {
     uint32_t n;
     uint32_t n_iov;
     uint32_t held_back;
+    struct hold hold;
     struct frame frame[BURST_MAX];
     uint8_t snap[BURST_MAX][HDR_ROOM + SNAP_SIZE] __attribute__((aligned(64)));
     struct iovec iov[BURST_IOV];

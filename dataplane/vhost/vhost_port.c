@@ -27,6 +27,7 @@
  * @rx_up: bit i: the guest's receive ring 2 * i runs and is enabled (writer: control, readers: workers)
  * @mem: memory table (control, owned), NULL: none
  * @log: log of dirty pages (control, owned), NULL: none
+ * @watch: told of mappings (control, borrowed), NULL: nobody
  * @ring: the virtqueues
  */
 struct vhost_port {
@@ -34,6 +35,7 @@ struct vhost_port {
     _Atomic uint32_t rx_up;
     struct guest_mem *mem;
     struct dirty_log *log;
+    const struct vhost_mem_watch *watch;
     struct virtq ring[US_RINGS_MAX];
 };
 
@@ -60,8 +62,7 @@ static unsigned vhost_rx_burst(struct rxq *q, struct burst *b)
 
 static void vhost_rx_complete(struct rxq *q, struct burst *b)
 {
-    (void)b;
-    virtq_rx_complete(tx_ring_of(q));
+    virtq_rx_complete(tx_ring_of(q), b);
 }
 
 static unsigned send_by(struct port *p, unsigned queue, struct frame *const *frames, unsigned n)
@@ -101,6 +102,19 @@ static void vhost_stop(struct port *p)
     }
 }
 
+static void tell(const struct vhost_port *vp, const struct guest_mem *mem, bool came)
+{
+    for (uint32_t i = 0; vp->watch && mem && i < mem->n; i++)
+        (came ? vp->watch->came : vp->watch->goes)(vp->watch->arg, mem->region[i].map, mem->region[i].map_len);
+}
+
+/* A table that no worker has any more. */
+static void drop_mem(const struct vhost_port *vp, struct guest_mem *mem)
+{
+    tell(vp, mem, false);
+    guest_mem_destroy(mem);
+}
+
 static void vhost_destroy(struct port *p)
 {
     struct vhost_port *const vp = vhost_of(p);
@@ -110,7 +124,7 @@ static void vhost_destroy(struct port *p)
             p->state->ring[i].active = 0;
         virtq_fini(&vp->ring[i]);
     }
-    guest_mem_destroy(vp->mem);
+    drop_mem(vp, vp->mem);
     dirty_log_destroy(vp->log);
     port_fini(p);
     free(vp);
@@ -146,6 +160,27 @@ int vhost_port_create(const struct us_port_add *add, struct us_state_page *state
 }
 
 /* ---- control: memory ---- */
+
+void vhost_port_watch_mem(struct port *p, const struct vhost_mem_watch *watch)
+{
+    vhost_of(p)->watch = watch;
+}
+
+int vhost_port_each_mem(struct port *p, int (*call)(void *arg, void *base, size_t len), void *arg)
+{
+    const struct guest_mem *const mem = vhost_of(p)->mem;
+    int rc = 0;
+
+    for (uint32_t i = 0; rc == 0 && mem && i < mem->n; i++)
+        rc = call(arg, mem->region[i].map, mem->region[i].map_len);
+    return rc;
+}
+
+void vhost_port_lend(struct port *p, bool on)
+{
+    for (unsigned i = 1; i < US_RINGS_MAX; i += 2)
+        atomic_store_explicit(&vhost_of(p)->ring[i].lends, on, memory_order_relaxed);
+}
 
 /* Signal handler: a region was truncated. No ring in particular is to blame. */
 static void on_memory_gone(void *owner, uint64_t gpa)
@@ -195,7 +230,7 @@ static int forget_mem(struct vhost_port *vp)
         if (vp->ring[i].owned)
             return -EBUSY;
     }
-    guest_mem_destroy(vp->mem);
+    drop_mem(vp, vp->mem);
     vp->mem = NULL;
     return 0;
 }
@@ -219,7 +254,8 @@ int vhost_port_set_mem(struct port *p, const struct us_vhost_mem *mem, const int
     }
     vp->mem = new_mem;
     exchange_maps(vp, map);
-    guest_mem_destroy(old_mem);
+    drop_mem(vp, old_mem);
+    tell(vp, new_mem, true);
     return 0;
 }
 

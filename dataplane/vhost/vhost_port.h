@@ -27,12 +27,44 @@ int vhost_port_create(const struct us_port_add *add, struct us_state_page *state
                       struct port **out);
 
 /**
+ * struct vhost_mem_watch - who wants to know which memory a port has mapped (control thread)
+ * @came: mapped, and the port's from now on
+ * @goes: no worker has it any more; unmapped when this returns
+ * @arg: for both
+ */
+struct vhost_mem_watch {
+    void (*came)(void *arg, void *base, size_t len);
+    void (*goes)(void *arg, void *base, size_t len);
+    void *arg;
+};
+
+/* From now on, until the port's end; borrowed. What is mapped already is not told. */
+void vhost_port_watch_mem(struct port *p, const struct vhost_mem_watch *watch);
+
+/**
+ * vhost_port_each_mem() - go through what a port has mapped
+ * @p: port
+ * @call: gets each mapping; an error of it ends the walk
+ * @arg: for it
+ *
+ * Return: 0 or the error.
+ */
+int vhost_port_each_mem(struct port *p, int (*call)(void *arg, void *base, size_t len), void *arg);
+
+/*
+ * Adapters may read what the guest sends in place (hold.h), or no more; in the latter case buffers that wait still go
+ * back when they are read.
+ */
+void vhost_port_lend(struct port *p, bool on);
+
+/**
  * vhost_port_set_mem() - replace the whole memory table
  * @p: port
  * @mem: the new table
  * @fds: one a region
  *
- * Running rings go on in the new table without losing a frame; returns when the old one is unmapped.
+ * Running rings go on in the new table without losing a frame; returns when the old one is unmapped.  An adapter that
+ * reads in place knows the new one last, so that it never has both mapped; frames are copied meanwhile.
  * mem->n == 0 forgets the table.
  *
  * Return: 0, -EBUSY (no table while a ring runs), -EFAULT (a running ring lies outside), or see
@@ -76,7 +108,7 @@ int vhost_port_ring_start(struct port *p, const struct us_vhost_ring *ring, int 
  */
 void vhost_port_ring_run(struct port *p, uint32_t ring, bool resumed);
 
-/* When it returns no worker touches the ring. Return: next avail index (also of a stopped ring) or -EINVAL. */
+/* When it returns no worker touches the ring, and no adapter its buffers; needs a nudge as above. Return: next avail index (also of a stopped ring) or -EINVAL. */
 int vhost_port_ring_stop(struct port *p, uint32_t ring);
 
 /* Exchange the call fd (-1: none), also of a running ring. Return: 0 or -errno. */

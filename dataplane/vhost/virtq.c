@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/rcu.h"
+#include "vhost/virtq_hold.h"
 #include "vhost/virtq_packed.h"
 #include "vnet.h"
 
@@ -36,6 +37,9 @@ void virtq_fini(struct virtq *vq)
 {
     free(vq->owned);
     vq->owned = NULL;
+    virtq_hold_destroy(vq->hold);
+    vq->hold = NULL;
+    vq->n_held = 0;
     close_fd(atomic_exchange(&vq->call_fd, -1));
     close_fd(vq->kick_fd);
     vq->kick_fd = -1;
@@ -160,6 +164,10 @@ int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct dirt
     for (unsigned i = 0; i < 3; i++)
         vq->uva[i] = setup->uva[i];
     rc = reset(vq, map, setup->base);
+    if (!rc && virtq_is_tx(vq)) {
+        vq->hold = virtq_hold_create(setup->size);
+        rc = vq->hold ? 0 : -ENOMEM;
+    }
     if (rc) {
         free(map);
         return rc;
@@ -197,6 +205,8 @@ uint16_t virtq_stop(struct virtq *vq)
     if (vq->owned) {
         virtq_unpublish(vq);
         rcu_wait();
+        if (vq->n_held)
+            virtq_hold_settle(vq, vq->owned);
         vq->state->active = 0;
         virtq_fini(vq);
     }

@@ -15,7 +15,9 @@
  * Buffers are returned in the order in which they were taken, always: that
  * makes a split ring's used index its whole recovery state (last_avail is
  * derived from it), and no record of what is in flight has to outlive the
- * process.  What a packed ring needs instead is in virtq_packed.h.
+ * process.  What a packed ring needs instead is in virtq_packed.h.  Buffers
+ * that an adapter still reads wait, and later ones behind them
+ * (virtq_hold.h).
  *
  * Who may touch what.  A worker looks at enabled and map first, and at the
  * fields that are its own only if map is not NULL, with two exceptions: the
@@ -82,6 +84,8 @@ struct virtq_map {
     uint64_t device_gpa;
 };
 
+struct virtq_hold;
+
 /**
  * struct virtq - one virtqueue of a vhost port
  */
@@ -90,6 +94,7 @@ struct virtq {
     _Atomic(const struct virtq_map *) map;  /* NULL: stopped (RCU, owned) */
     _Atomic int call_fd;                    /* -1: none (RCU, owned) */
     _Atomic bool enabled;                   /* SET_VRING_ENABLE */
+    _Atomic bool lends;                     /* TX ring: an adapter may read buffers in place */
 
     /* constant while map is published (writer: control) */
     bool packed;                            /* layout; also in the map, for who has one */
@@ -104,6 +109,7 @@ struct virtq {
     struct port *port;                      /* back pointer */
     struct us_ring_state *state;            /* this ring's part of the state page */
     struct us_queue_counters *count;        /* its queue's counters: in[] for TX rings, out[] for RX */
+    struct virtq_hold *hold;                /* TX ring: buffers that wait (owned) */
 
     /* while map is published, one worker at a time: the queue's (TX ring), or who holds the lock (RX ring) */
     struct spin lock __attribute__((aligned(64)));
@@ -116,6 +122,7 @@ struct virtq {
     uint16_t last_head;                     /* TX ring, split: the head taken last */
     uint16_t next_head;                     /* TX ring, split: a guess of the next, to have its line early */
     uint16_t longest;                       /* TX ring, split: descriptors of the last chain, a guess for the next */
+    uint32_t n_held;                        /* TX ring: buffers that wait in @hold */
     uint16_t merged;                        /* RX ring: chains of the last frame, a guess for the next; 1 .. BURST_MAX */
     _Atomic uint8_t warm_in;                /* RX ring: idle looks until virtq_warm() does it; 0: not wanted */
     const struct virtq_map *taken_map;      /* TX ring: the map they were taken with; valid within a turn */
@@ -189,7 +196,10 @@ int virtq_start(struct virtq *vq, const struct guest_mem *mem, const struct dirt
 /* Control thread: no burst begins on the ring any more; those under way may end. */
 void virtq_unpublish(struct virtq *vq);
 
-/* Control thread: unpublish, wait a grace period, close the fds. Return: next avail index; also of a stopped ring. */
+/*
+ * Control thread: unpublish, wait a grace period, hand back what waits for an adapter, close the fds.  That may signal
+ * the guest, so the thread needs its nudge (base/nudge.h).  Return: next avail index; also of a stopped ring.
+ */
 uint16_t virtq_stop(struct virtq *vq);
 
 /**
@@ -226,7 +236,7 @@ uint32_t virtq_offloads(uint64_t features, bool tx_ring);
 
 /* Worker, TX ring: see struct port_ops for the meaning of the four. */
 unsigned virtq_rx_burst(struct virtq *vq, struct burst *b);
-void virtq_rx_complete(struct virtq *vq);
+void virtq_rx_complete(struct virtq *vq, struct burst *b);
 bool virtq_arm(struct virtq *vq);
 void virtq_disarm(struct virtq *vq);
 
@@ -251,8 +261,9 @@ unsigned virtq_tx_burst(struct virtq *vq, struct frame *const *frames, unsigned 
 void virtq_idle(struct virtq *vq);
 
 /*
- * The same for a split ring (virtio 1.2, 2.7) that is up and, for an RX ring, locked; virtq_io.c's business alone.
- * split_rx_complete() only when something was taken.
+ * The same for a split ring (virtio 1.2, 2.7) that is up and, for an RX ring, locked; the business of virtq_io.c and
+ * virtq_hold.c alone.  split_rx_complete() only when something was taken: hands back vq->taken, the oldest buffers in
+ * flight.
  */
 unsigned split_rx_burst(struct virtq *vq, const struct virtq_map *map, struct burst *b);
 void split_rx_complete(struct virtq *vq, const struct virtq_map *map);
@@ -264,9 +275,9 @@ void split_disarm(struct virtq *vq, const struct virtq_map *map);
 /* Control thread, before a map is published: start from what the guest last saw, and say whether we want kicks. */
 void split_reset(struct virtq *vq, const struct virtq_map *map, uint32_t base);
 
-/* All of it once more for a packed ring (virtio 1.2, 2.8). */
+/* All of it once more for a packed ring (virtio 1.2, 2.8).  packed_rx_complete(): @part: descriptors handed back, 0: all. */
 unsigned packed_rx_burst(struct virtq *vq, const struct virtq_map *map, struct burst *b);
-void packed_rx_complete(struct virtq *vq, const struct virtq_map *map);
+void packed_rx_complete(struct virtq *vq, const struct virtq_map *map, uint32_t part);
 unsigned packed_tx_burst(struct virtq *vq, const struct virtq_map *map, struct frame *const *frames, unsigned n);
 bool packed_arm(struct virtq *vq, const struct virtq_map *map);
 void packed_disarm(struct virtq *vq, const struct virtq_map *map);

@@ -7,7 +7,7 @@
  * The layout is a property of the map, not of the ring: only who has found a
  * map may look at anything else (virtq.h).
  */
-#include "vhost/virtq.h"
+#include "vhost/virtq_hold.h"
 
 /* Idle looks after a delivery, each about 0.1 us, in which a driver takes the frame and puts a new buffer there. */
 #define WARM_AFTER 6
@@ -26,23 +26,34 @@ static inline bool is_enabled(const struct virtq *vq)
 unsigned virtq_rx_burst(struct virtq *vq, struct burst *b)
 {
     const struct virtq_map *const map = map_of(vq);
+    bool has_room = true;
+    unsigned n;
 
     b->n = 0;
     b->n_iov = 0;
+    b->hold.n = 0;
+    /* What waits goes back whatever the ring's state, so that it can come to rest. */
+    if (map && __builtin_expect(vq->n_held != 0, 0))
+        has_room = virtq_hold_release(vq, map);
     /* A stopped ring belongs to the control thread, its positions included. */
-    if (!map || !is_enabled(vq) || port_is_broken(vq->port))
+    if (!map || !is_enabled(vq) || port_is_broken(vq->port) || !has_room)
         return 0;
-    return map->packed ? packed_rx_burst(vq, map, b) : split_rx_burst(vq, map, b);
+    n = map->packed ? packed_rx_burst(vq, map, b) : split_rx_burst(vq, map, b);
+    if (__builtin_expect(atomic_load_explicit(&vq->lends, memory_order_relaxed), 0))
+        virtq_hold_offer(vq, b);
+    return n;
 }
 
-void virtq_rx_complete(struct virtq *vq)
+void virtq_rx_complete(struct virtq *vq, struct burst *b)
 {
     const struct virtq_map *const map = vq->taken_map;
 
     if (vq->n_taken == 0)
         return;
-    if (map->packed)
-        packed_rx_complete(vq, map);
+    if (__builtin_expect(vq->n_held != 0 || b->hold.n != 0, 0))
+        virtq_hold_keep(vq, map, b);
+    else if (map->packed)
+        packed_rx_complete(vq, map, 0);
     else
         split_rx_complete(vq, map);
 }
@@ -101,6 +112,12 @@ bool virtq_arm(struct virtq *vq)
 {
     const struct virtq_map *const map = map_of(vq);
 
+    /* Nobody tells when an adapter has read what waits: the worker stays awake for it. */
+    if (map && vq->n_held != 0 && !port_is_broken(vq->port)) {
+        (void)virtq_hold_release(vq, map);
+        if (vq->n_held != 0)
+            return true;
+    }
     if (!map || !is_enabled(vq) || port_is_broken(vq->port))
         return false;
     return map->packed ? packed_arm(vq, map) : split_arm(vq, map);

@@ -202,16 +202,17 @@ static __attribute__((noinline)) void complete_chains(struct virtq *vq, const st
     }
 }
 
-void packed_rx_complete(struct virtq *vq, const struct virtq_map *map)
+void packed_rx_complete(struct virtq *vq, const struct virtq_map *map, uint32_t part)
 {
-    const uint32_t total = packed_distance(vq->used_idx, vq->last_avail, vq->mask + 1u);
+    const uint32_t size = vq->mask + 1u, total = part ? part : packed_distance(vq->used_idx, vq->last_avail, size);
+    const uint16_t end = packed_add(vq->used_idx, total, size);
 
     if (__builtin_expect(total == vq->n_taken, 1))
         complete_singles(vq, map);
     else
         complete_chains(vq, map);
     vq->n_taken = 0;
-    vq->used_idx = vq->last_avail;
+    vq->used_idx = end;
     vq->state->last_avail = vq->last_avail;
     vq->state->used_idx = vq->used_idx;
     packed_signal(vq, map, total);
