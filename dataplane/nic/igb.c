@@ -117,6 +117,7 @@ const struct nic_driver igb_driver = {
     .rx_complete = intel_rx_complete,
     .tx_burst = intel_tx_burst,
     .tx_progress = igb_tx_progress,
+    .tx_look = intel_tx_look,
     .arm = igb_irq_arm,
     .disarm = igb_irq_disarm,
     .other = igb_irq_other,

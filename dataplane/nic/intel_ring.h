@@ -13,11 +13,14 @@
  * Sending: a frame's bytes are copied into the buffers of its descriptors, so
  * nothing is kept for as long as the device takes; it reports (RS, DD) on
  * every INTEL_RS_EVERY descriptors or so, and only those that carry RS are
- * looked at.  A frame with an offload request is preceded by a context
+ * looked at.  With zero copy a long payload stays where it lies, if the device
+ * reaches it: the frame's first descriptor has the headers, copied, the others
+ * name the payload's pieces, and the last one reports, since somebody waits.  A frame with an offload request is preceded by a context
  * descriptor, unless the queue's context is still the same.
  *
  * The files: intel_ring.c life, intel_rx.c, intel_tx.c bursts,
- * intel_offload.c the context of a request.
+ * intel_lend.c which payload may stay where it lies, intel_offload.c the
+ * context of a request.
  */
 #ifndef USWITCH_NIC_INTEL_RING_H
 #define USWITCH_NIC_INTEL_RING_H
@@ -44,8 +47,10 @@ _Static_assert(INTEL_TX_ALIGN % DMA_BUF_SIZE == 0, "a page holds whole buffers")
 /* The device reports at most every so many transmit descriptors, and what a frame adds. */
 #define INTEL_RS_EVERY 32
 /* Reports that can be outstanding, a power of two. */
-#define INTEL_RS_MAX 256
-_Static_assert(INTEL_RING_MAX / INTEL_RS_EVERY < INTEL_RS_MAX, "each report is INTEL_RS_EVERY descriptors at least");
+#define INTEL_RS_MAX 1024
+/* With so many outstanding no frame is sent in place: those report each, others after INTEL_RS_EVERY descriptors. */
+#define INTEL_RS_LENT (INTEL_RS_MAX / 2)
+_Static_assert(INTEL_RING_MAX / INTEL_RS_EVERY < INTEL_RS_MAX - INTEL_RS_LENT, "the others' always find room");
 
 /**
  * struct intel_kind - what differs between the adapters
@@ -152,6 +157,9 @@ void intel_ring_destroy(struct nic_queue *q);
 unsigned intel_rx_burst(struct nic_queue *q, struct burst *b);
 void intel_rx_complete(struct nic_queue *q, struct burst *b);
 void intel_tx_burst(struct nic_queue *q, struct frame *const *frames, unsigned n, uint8_t *why);
+
+/* nic_driver.tx_look */
+void intel_tx_look(struct nic_queue *q);
 
 /* Is a whole frame there (or something that makes no sense)?  For nic_driver.arm, after the interrupt was enabled. */
 bool intel_rx_pending(const struct nic_queue *q);

@@ -190,6 +190,7 @@ const struct nic_driver ixgbe_driver = {
     .rx_complete = ixgbe_rx_complete,
     .tx_burst = intel_tx_burst,
     .tx_progress = ixgbe_tx_progress,
+    .tx_look = intel_tx_look,
     .arm = ixgbe_arm,
     .disarm = ixgbe_irq_disarm,
     .other = ixgbe_irq_other,

@@ -46,6 +46,10 @@ struct nic;
  *      the pool)
  * @tx: driver's transmit ring, likewise
  * @tx_lock: taken by nic_port.c around tx_burst if the port is shared
+ * @reader: with zero copy: descriptors that the device has done with, for who waits (nic_lend.c; @reader->done is the
+ *      driver's while it runs, under the lock)
+ * @lent: what @reader->done must be for all that was given in place to be read (driver, under the lock)
+ * @seen_done, @seen_at: progress when nic_lend.c last saw some (under the lock)
  */
 struct nic_queue {
     struct nic *nic;
@@ -53,6 +57,9 @@ struct nic_queue {
     void *rx;
     void *tx;
     struct spin tx_lock;
+    struct hold_reader *reader;
+    uint64_t lent;
+    uint64_t seen_done, seen_at;
 };
 
 /**
@@ -74,6 +81,7 @@ struct nic_irq {
  * @promiscuous: take every frame (a switch does; false is for tests)
  * @lro: let the device join received TCP segments into requests, where it can; a driver that cannot ignores it.  What
  *      is cut again for a receiver may be cut at other places than it came
+ * @zero_copy: frames may be read by the device where they lie in guests' memory
  */
 struct nic_config {
     uint32_t n_queues;
@@ -82,6 +90,7 @@ struct nic_config {
     uint32_t irq_us;
     bool promiscuous;
     bool lro;
+    bool zero_copy;
 };
 
 /**
@@ -96,6 +105,7 @@ struct nic_config {
  * @cfg: configuration in force
  * @irq: interrupts
  * @mac: permanent address (set by driver->open)
+ * @guests: guests' memory that the device may read, NULL: none (RCU; writer: control)
  * @queue: rings
  * @priv: driver's own (driver frees it in close)
  * @failed: nic_fail() was called; cleared by a successful start
@@ -112,6 +122,7 @@ struct nic {
     struct nic_config cfg;
     struct nic_irq irq;
     uint8_t mac[ETH_ALEN];
+    _Atomic(const struct dma_guests *) guests;
     struct nic_queue queue[US_QUEUES_MAX];
     void *priv;
     _Atomic uint32_t failed;
@@ -138,7 +149,7 @@ struct nic_id {
 };
 
 /**
- * struct nic_driver - a driver; every member is filled
+ * struct nic_driver - a driver; every member is filled, but for tx_look
  * @name: "igb"
  * @ids: devices it drives, ends with vendor 0
  * @bars: bit i: BAR i must be mapped (memory BAR); virtio reads its capabilities first and asks for all
@@ -159,8 +170,11 @@ struct nic_id {
  *      Copies them into the pool and writes the egress tag f->out_vid meanwhile: nic_copy.h.  Sets why[i] to DROP_none
  *      for each frame that it took, else to the reason (DROP_ring_full: nothing else is tried for that frame).  Frames
  *      fit cfg.max_frame and port->offloads; n is at most BURST_MAX.  nic_port.c counts.
+ *      With a reader, payload that lies in nic->guests may be given to the device in place if the frame has a hold that
+ *      admits the reader: hold_add() then, and q->lent.  Headers are always the snapshot's, from the pool.
  * @tx_progress: control, queues may be running.  Where the device stands in a transmit ring, as the device itself has
  *      it: what it has taken without a report is taken.  Does not look at what belongs to the workers
+ * @tx_look: who has the queue's lock.  Free what the device has sent, and tell q->reader.  NULL: no zero copy.
  * @arm: worker.  Enable the queue's interrupt; true if work is already there.
  * @disarm: worker.  Disable it.
  * @other: control.  The "everything else" vector fired: acknowledge, note what happened (nic_fail() for a device
@@ -185,6 +199,7 @@ struct nic_driver {
     void (*rx_complete)(struct nic_queue *q, struct burst *b);
     void (*tx_burst)(struct nic_queue *q, struct frame *const *frames, unsigned n, uint8_t *why);
     void (*tx_progress)(const struct nic_queue *q, struct nic_tx_progress *out);
+    void (*tx_look)(struct nic_queue *q);
     bool (*arm)(struct nic_queue *q);
     void (*disarm)(struct nic_queue *q);
     void (*other)(struct nic *n);

@@ -38,22 +38,33 @@ static inline void nic_format_tag(uint8_t to[VLAN_TAG_LEN], const struct frame *
 }
 
 /**
+ * nic_copy_head() - the snapshot and the egress tag to one place
+ * @to: room for f->hdr_len + VLAN_TAG_LEN bytes
+ * @f: frame
+ *
+ * Return: bytes written.
+ */
+static inline uint32_t nic_copy_head(uint8_t *to, const struct frame *f)
+{
+    if (f->out_vid == US_VID_UNTAGGED) {
+        guest_copy(to, f->hdr, f->hdr_len);
+        return f->hdr_len;
+    }
+    /* 802.1Q: the tag stands between the addresses and the type. */
+    guest_copy_const(to, f->hdr, 2 * ETH_ALEN);
+    nic_format_tag(to + 2 * ETH_ALEN, f);
+    guest_copy(to + 2 * ETH_ALEN + VLAN_TAG_LEN, f->hdr + 2 * ETH_ALEN, f->hdr_len - 2 * ETH_ALEN);
+    return f->hdr_len + VLAN_TAG_LEN;
+}
+
+/**
  * nic_copy_flat() - a whole frame, egress tag included, to one place
  * @to: room for nic_wire_len(f) bytes
  * @f: frame
  */
 static inline void nic_copy_flat(uint8_t *to, const struct frame *f)
 {
-    if (f->out_vid == US_VID_UNTAGGED) {
-        guest_copy(to, f->hdr, f->hdr_len);
-        to += f->hdr_len;
-    } else {
-        /* 802.1Q: the tag stands between the addresses and the type. */
-        guest_copy_const(to, f->hdr, 2 * ETH_ALEN);
-        nic_format_tag(to + 2 * ETH_ALEN, f);
-        guest_copy(to + 2 * ETH_ALEN + VLAN_TAG_LEN, f->hdr + 2 * ETH_ALEN, f->hdr_len - 2 * ETH_ALEN);
-        to += f->hdr_len + VLAN_TAG_LEN;
-    }
+    to += nic_copy_head(to, f);
     for (uint32_t i = 0; i < f->n_iov; i++) {
         guest_copy(to, f->iov[i].iov_base, f->iov[i].iov_len);
         to += f->iov[i].iov_len;

@@ -10,6 +10,7 @@
 #ifndef USWITCH_NIC_NIC_DEVICE_H
 #define USWITCH_NIC_NIC_DEVICE_H
 
+#include "nic/dma_guest.h"
 #include "nic/nic.h"
 
 struct nic_device;
@@ -21,6 +22,9 @@ struct nic_device;
  * @unmap_bars: nobody uses them any more
  * @map_pool: let the device reach the pool, and nothing else; sets pool->iova.  0 or -errno
  * @unmap_pool: the device cannot reach it any more
+ * @map_guest: let the device read guest memory, and not write it, where neither the pool nor one of @guests (may be
+ *      NULL) is; sets region->iova.  0 or -errno
+ * @unmap_guest: the device cannot reach it any more
  * @wire: interrupts for so many queues: fills irq_fd and returns what there is in @irq.  0 or -errno
  * @unmask: an interrupt line that masked itself is open again
  * @master: may the device access memory.  0 or -errno
@@ -32,6 +36,9 @@ struct nic_device_ops {
     void (*unmap_bars)(struct nic_device *d, struct bar bar[NIC_BARS]);
     int (*map_pool)(struct nic_device *d, struct dma_pool *pool);
     void (*unmap_pool)(struct nic_device *d, struct dma_pool *pool);
+    int (*map_guest)(struct nic_device *d, const struct dma_pool *pool, const struct dma_guests *guests,
+                     struct dma_region *region);
+    void (*unmap_guest)(struct nic_device *d, const struct dma_region *region);
     int (*wire)(struct nic_device *d, uint32_t n_queues, struct nic_irq *irq);
     void (*unmask)(struct nic_device *d);
     int (*master)(struct nic_device *d, bool on);

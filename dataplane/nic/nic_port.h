@@ -24,7 +24,7 @@
  * @out: the port, running, ended by its ops: stop, grace period, destroy
  *
  * Control thread.  Return: 0; -ENODEV: no driver for that device; -EINVAL: an fd is something else, or a value is
- * beyond what the driver can do; -ENOTSUP: zero copy; -EPERM: no IOMMU; -EDQUOT: RLIMIT_MEMLOCK is less than the pool;
+ * beyond what the driver can do; -ENOTSUP: zero copy, which the driver does not know; -EPERM: no IOMMU; -EDQUOT: RLIMIT_MEMLOCK is less than the pool;
  * -EIO: the device does not do as it is told; or -errno.
  */
 int nic_port_create(const struct us_port_add *add, struct us_state_page *state, const int *fds, uint32_t n,
@@ -67,6 +67,33 @@ int nic_port_read(struct port *p);
  * fenced.  Control thread.  Return: 0 or -errno.
  */
 int nic_port_reset(struct port *p);
+
+/* Is it a NIC port with zero copy?  Any port; control thread. */
+bool nic_port_lends(const struct port *p);
+
+/**
+ * nic_port_lend() - let the device read guest memory in place
+ * @p: NIC port with zero copy
+ * @base: where it is mapped here, on a page; no part of it is lent yet
+ * @size: bytes, whole pages of the mapping
+ *
+ * All of it becomes resident and is locked.  Waits for a grace period.  Control thread.
+ * Return: 0; -EDQUOT: RLIMIT_MEMLOCK does not allow so much; -ENOSPC: no addresses left for the device; or -errno.
+ */
+int nic_port_lend(struct port *p, void *base, size_t size);
+
+/**
+ * nic_port_unlend() - take memory of nic_port_lend() back
+ * @p: the port
+ * @base: as then; without effect if it was refused
+ *
+ * The device has read what it was given when this returns: waits for that a fraction of a second at most, and fences
+ * and stops an adapter that does not finish.  Control thread.
+ */
+void nic_port_unlend(struct port *p, void *base);
+
+/* An adapter that is fenced goes on reading in place until it is stopped: stop it.  No effect without zero copy. */
+void nic_port_rest(struct port *p);
 
 /* The longest frame the device was set up for, bytes. */
 uint32_t nic_port_max_frame(const struct port *p);

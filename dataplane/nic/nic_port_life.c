@@ -7,7 +7,7 @@
  *
  * The device may access memory (bus master) only from just before the driver
  * starts it until just after the driver has stopped it, and reaches nothing
- * but the pool in between.
+ * but the pool in between, and with zero copy guests' memory (nic_lend.c).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -50,8 +50,10 @@ static int configure(struct nic *n, const struct us_port_add *add)
 {
     const struct nic_driver *const d = n->driver;
 
-    if (add->nic_flags & US_NIC_ZERO_COPY)
+    if ((add->nic_flags & US_NIC_ZERO_COPY) && !d->tx_look) {
+        log_error("port %u: %s knows no zero copy: it takes frames from its own memory alone", add->port_id, d->name);
         return -ENOTSUP;
+    }
     n->cfg = (struct nic_config){
         .n_queues = add->n_queues,
         .ring_size = add->ring_size ? add->ring_size : default_ring(d),
@@ -59,6 +61,7 @@ static int configure(struct nic *n, const struct us_port_add *add)
         .irq_us = add->irq_us,
         .promiscuous = true,
         .lro = (add->nic_flags & US_NIC_LRO) != 0,
+        .zero_copy = (add->nic_flags & US_NIC_ZERO_COPY) != 0,
     };
     if (n->cfg.n_queues <= d->queues_max && n->cfg.ring_size >= d->ring_min && n->cfg.ring_size <= d->ring_max &&
         n->cfg.ring_size % d->ring_multiple == 0 && n->cfg.max_frame <= d->frame_max)
@@ -77,6 +80,14 @@ static void stop_device(struct nic_port *np)
         np->nic.driver->stop(&np->nic);
     np->started = false;
     (void)np->dev->ops->master(np->dev, false);
+    nic_lend_stopped(&np->nic);
+}
+
+void nic_port_quiet(struct nic_port *np)
+{
+    atomic_store_explicit(&np->running, false, memory_order_relaxed);
+    rcu_wait();
+    stop_device(np);
 }
 
 static int start_device(struct nic_port *np)
@@ -114,9 +125,7 @@ int nic_port_reset(struct port *p)
     struct nic_port *const np = nic_port_of(p);
     int rc;
 
-    atomic_store_explicit(&np->running, false, memory_order_relaxed);
-    rcu_wait();
-    stop_device(np);
+    nic_port_quiet(np);
     np->dev->ops->unmap_bars(np->dev, np->nic.bar);
     rc = np->dev->ops->reset(np->dev);
     if (rc == 0)
@@ -137,6 +146,12 @@ int nic_port_reset(struct port *p)
     return 0;
 }
 
+void nic_port_rest(struct port *p)
+{
+    if (nic_port_lends(p) && port_is_broken(p))
+        nic_port_quiet(nic_port_of(p));
+}
+
 uint32_t nic_port_max_frame(const struct port *p)
 {
     return ((const struct nic *)p)->cfg.max_frame;
@@ -149,6 +164,7 @@ static void nic_port_stop(struct port *p)
     struct nic_port *const np = nic_port_of(p);
 
     atomic_store_explicit(&np->running, false, memory_order_relaxed);
+    nic_lend_detach(&np->nic);
     for (uint32_t i = 0; i < p->n_queues; i++)
         (void)rxq_watch(&p->rxq[i], RXQ_QUIET);
 }
@@ -157,6 +173,7 @@ static void nic_port_stop(struct port *p)
 static void take_apart(struct nic_port *np)
 {
     stop_device(np);
+    nic_lend_end(np);
     if (np->opened)
         np->nic.driver->close(&np->nic);
     if (np->nic.pool.iova)
@@ -237,6 +254,8 @@ static int bring_up(struct nic_port *np)
     np->opened = rc == 0;
     if (rc == 0)
         rc = make_pool(np);
+    if (rc == 0 && n->cfg.zero_copy)
+        rc = nic_lend_begin(n);
     if (rc == 0)
         rc = np->dev->ops->wire(np->dev, n->cfg.n_queues, &n->irq);
     if (rc == 0)
@@ -280,7 +299,8 @@ int nic_port_create_on(const struct us_port_add *add, struct us_state_page *stat
         return rc;
     }
     port_init(&n->port, &nic_ops, add, state, n->cfg.n_queues);
-    n->port.shared = shared;
+    /* With zero copy, who waits for a queue looks at it as well. */
+    n->port.shared = shared || n->cfg.zero_copy;
     n->port.news_fd = news_fd;
     describe(np);
     rc = bring_up(np);

@@ -32,6 +32,7 @@ struct nic_tx_watch {
  * @link_up: the wire is there (writer: control)
  * @opened: driver->open() succeeded, driver->close() is due (control)
  * @started: driver->start() succeeded, driver->stop() is due (control)
+ * @guests: guests' memory that is mapped for the device, NULL: none; nic.guests is this or NULL (control, owned)
  * @epoll_fd: where the eventfds of nic_port_watch() are, -1: nowhere (borrowed, control)
  * @others: calls of nic_port_other() since @others_at (control)
  * @others_at: CLOCK_MONOTONIC s (control)
@@ -44,6 +45,7 @@ struct nic_port {
     _Atomic bool link_up;
     bool opened;
     bool started;
+    struct dma_guests *guests;
     int epoll_fd;
     uint32_t others;
     int64_t others_at;
@@ -66,6 +68,18 @@ void nic_port_rx_complete(struct rxq *q, struct burst *b);
 unsigned nic_port_tx_burst(struct port *p, struct frame *const *frames, unsigned n);
 bool nic_port_arm(struct rxq *q);
 void nic_port_disarm(struct rxq *q);
+
+/* nic_port_life.c: no worker uses the driver's queues any more and the device is quiet, until the next reset. Control. */
+void nic_port_quiet(struct nic_port *np);
+
+/*
+ * nic_lend.c, control: progress of the queues is told to who waits for it; 0 or -ENOMEM / nobody looks any more after a
+ * grace period / the device is quiet, who waits is done / the device is quiet and ends, its mappings as well.
+ */
+int nic_lend_begin(struct nic *n);
+void nic_lend_detach(struct nic *n);
+void nic_lend_stopped(struct nic *n);
+void nic_lend_end(struct nic_port *np);
 
 /* nic_port_link.c: bring state->nic up to date; true if the link has changed. */
 bool nic_port_read_device(struct nic_port *np);

@@ -100,6 +100,18 @@ int vfio_iommu_open(struct vfio *v);
 int vfio_map_pool(struct nic_device *d, struct dma_pool *pool);
 void vfio_unmap_pool(struct nic_device *d, struct dma_pool *pool);
 
+/*
+ * Map memory of a guest, for reading alone, beside the pool and @guests (may be NULL).  Errors as above; -EDQUOT: the
+ * limit does not allow so much beside what is locked already.
+ */
+int vfio_map_guest(struct nic_device *d, const struct dma_pool *pool, const struct dma_guests *guests,
+                   struct dma_region *region);
+void vfio_unmap_guest(struct nic_device *d, const struct dma_region *region);
+
+/* Where it goes: as vfio_pick_iova(), beside what is mapped. */
+uint64_t vfio_pick_guest_iova(const struct vfio_range *range, unsigned n, const struct dma_pool *pool,
+                              const struct dma_guests *guests, uint64_t size);
+
 /**
  * vfio_pick_iova() - where the pool goes: as low as possible, which every device can address
  * @range: what may be used, in any order

@@ -28,6 +28,20 @@
 /* An iommufd numbers its objects from 1 on; there is one device in ours and a few address spaces. */
 #define OBJECTS_MAX 64
 
+/**
+ * struct part - memory to be mapped for the device
+ * @base: place here
+ * @size: bytes
+ * @iova: place for the device
+ * @write: the device may write as well
+ */
+struct part {
+    const void *base;
+    uint64_t size;
+    uint64_t iova;
+    bool write;
+};
+
 static bool is_misc_device(int fd, bool container)
 {
     struct stat st;
@@ -88,22 +102,22 @@ static int container_ranges(const struct vfio *v, struct vfio_range range[VFIO_R
     return (int)n;
 }
 
-static int container_map(const struct vfio *v, const struct dma_pool *pool)
+static int container_map(const struct vfio *v, const struct part *part)
 {
     struct vfio_iommu_type1_dma_map map = {
         .argsz = sizeof(map),
-        .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-        .vaddr = (uint64_t)(uintptr_t)pool->base,
-        .iova = pool->iova,
-        .size = pool->size,
+        .flags = VFIO_DMA_MAP_FLAG_READ | (part->write ? VFIO_DMA_MAP_FLAG_WRITE : 0),
+        .vaddr = (uint64_t)(uintptr_t)part->base,
+        .iova = part->iova,
+        .size = part->size,
     };
 
     return ioctl(v->iommu_fd, VFIO_IOMMU_MAP_DMA, &map) < 0 ? -errno : 0;
 }
 
-static void container_unmap(const struct vfio *v, const struct dma_pool *pool)
+static void container_unmap(const struct vfio *v, uint64_t iova, uint64_t size)
 {
-    struct vfio_iommu_type1_dma_unmap unmap = { .argsz = sizeof(unmap), .iova = pool->iova, .size = pool->size };
+    struct vfio_iommu_type1_dma_unmap unmap = { .argsz = sizeof(unmap), .iova = iova, .size = size };
 
     if (ioctl(v->iommu_fd, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0)
         log_warning("cannot unmap an adapter's memory: %s", strerror(errno));
@@ -157,25 +171,23 @@ static int iommufd_ranges(const struct vfio *v, struct vfio_range range[VFIO_RAN
     return (int)n;
 }
 
-static int iommufd_map(const struct vfio *v, const struct dma_pool *pool)
+static int iommufd_map(const struct vfio *v, const struct part *part)
 {
     struct iommufd_abi_ioas_map map = {
         .size = sizeof(map),
-        .flags = IOMMUFD_ABI_MAP_FIXED_IOVA | IOMMUFD_ABI_MAP_WRITEABLE | IOMMUFD_ABI_MAP_READABLE,
+        .flags = IOMMUFD_ABI_MAP_FIXED_IOVA | IOMMUFD_ABI_MAP_READABLE | (part->write ? IOMMUFD_ABI_MAP_WRITEABLE : 0),
         .ioas_id = v->ioas,
-        .user_va = (uint64_t)(uintptr_t)pool->base,
-        .length = pool->size,
-        .iova = pool->iova,
+        .user_va = (uint64_t)(uintptr_t)part->base,
+        .length = part->size,
+        .iova = part->iova,
     };
 
     return ioctl(v->iommu_fd, IOMMUFD_ABI_IOAS_MAP, &map) < 0 ? -errno : 0;
 }
 
-static void iommufd_unmap(const struct vfio *v, const struct dma_pool *pool)
+static void iommufd_unmap(const struct vfio *v, uint64_t iova, uint64_t size)
 {
-    struct iommufd_abi_ioas_unmap unmap = {
-        .size = sizeof(unmap), .ioas_id = v->ioas, .iova = pool->iova, .length = pool->size,
-    };
+    struct iommufd_abi_ioas_unmap unmap = { .size = sizeof(unmap), .ioas_id = v->ioas, .iova = iova, .length = size };
 
     if (ioctl(v->iommu_fd, IOMMUFD_ABI_IOAS_UNMAP, &unmap) < 0)
         log_warning("cannot unmap an adapter's memory: %s", strerror(errno));
@@ -206,38 +218,108 @@ uint64_t vfio_pick_iova(const struct vfio_range *range, unsigned n, uint64_t siz
 }
 
 /* The kernel has one errno for "too much locked memory" and for "no memory"; a limit there is makes it the first. */
-static int explain(int rc, const struct dma_pool *pool)
+static int explain(int rc, uint64_t size, const char *what, const char *instead)
 {
     struct rlimit limit;
 
     if (rc != -ENOMEM || getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
         return rc;
-    log_error("an adapter needs %zu bytes of locked memory; the limit for all that this process locks is %llu: raise "
-              "LimitMEMLOCK of the unit, or take fewer queues or shorter rings",
-              pool->size, (unsigned long long)limit.rlim_cur);
+    log_error("an adapter needs %llu bytes of locked memory for %s; the limit for all that this process locks is %llu: "
+              "raise LimitMEMLOCK of the unit, or take %s", (unsigned long long)size, what,
+              (unsigned long long)limit.rlim_cur, instead);
     return -EDQUOT;
+}
+
+static int get_ranges(const struct vfio *v, struct vfio_range range[VFIO_RANGES_MAX])
+{
+    return v->iommufd ? iommufd_ranges(v, range) : container_ranges(v, range);
+}
+
+static int map(const struct vfio *v, const struct part *part)
+{
+    return v->iommufd ? iommufd_map(v, part) : container_map(v, part);
+}
+
+static void unmap(const struct vfio *v, uint64_t iova, uint64_t size)
+{
+    if (v->iommufd)
+        iommufd_unmap(v, iova, size);
+    else
+        container_unmap(v, iova, size);
 }
 
 int vfio_map_pool(struct nic_device *d, struct dma_pool *pool)
 {
     const struct vfio *const v = vfio_of(d);
     struct vfio_range range[VFIO_RANGES_MAX] = { { 0 } };
-    const int n = v->iommufd ? iommufd_ranges(v, range) : container_ranges(v, range);
+    const int n = get_ranges(v, range);
 
     if (n < 0)
         return n;
     pool->iova = vfio_pick_iova(range, (unsigned)n, pool->size, IOVA_ALIGN);
     if (pool->iova == UINT64_MAX)
         return -ENOSPC;
-    return explain(v->iommufd ? iommufd_map(v, pool) : container_map(v, pool), pool);
+    return explain(map(v, &(struct part){ pool->base, pool->size, pool->iova, true }), pool->size, "its rings",
+                   "fewer queues or shorter rings");
 }
 
 void vfio_unmap_pool(struct nic_device *d, struct dma_pool *pool)
 {
-    const struct vfio *const v = vfio_of(d);
+    unmap(vfio_of(d), pool->iova, pool->size);
+}
 
-    if (v->iommufd)
-        iommufd_unmap(v, pool);
-    else
-        container_unmap(v, pool);
+/* ---- guests' memory ---- */
+
+/* Where what is mapped in the way of @size bytes at @at ends; 0: nothing is in the way. */
+static uint64_t obstacle(const struct dma_pool *pool, const struct dma_guests *guests, uint64_t at, uint64_t size)
+{
+    if (at < pool->iova + pool->size && pool->iova < at + size)
+        return pool->iova + pool->size;
+    for (uint32_t i = 0; guests && i < guests->n; i++) {
+        const struct dma_region *const r = &guests->region[i];
+
+        if (at < r->iova + r->size && r->iova < at + size)
+            return r->iova + r->size;
+    }
+    return 0;
+}
+
+uint64_t vfio_pick_guest_iova(const struct vfio_range *range, unsigned n, const struct dma_pool *pool,
+                              const struct dma_guests *guests, uint64_t size)
+{
+    uint64_t best = UINT64_MAX;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct vfio_range left = range[i];
+        uint64_t at, end;
+
+        /* Each round passes one mapping. */
+        while ((at = vfio_pick_iova(&left, 1, size, IOVA_ALIGN)) != UINT64_MAX &&
+               (end = obstacle(pool, guests, at, size)) != 0)
+            left.start = end;
+        if (at < best)
+            best = at;
+    }
+    return best;
+}
+
+int vfio_map_guest(struct nic_device *d, const struct dma_pool *pool, const struct dma_guests *guests,
+                   struct dma_region *region)
+{
+    const struct vfio *const v = vfio_of(d);
+    struct vfio_range range[VFIO_RANGES_MAX] = { { 0 } };
+    const int n = get_ranges(v, range);
+
+    if (n < 0)
+        return n;
+    region->iova = vfio_pick_guest_iova(range, (unsigned)n, pool, guests, region->size);
+    if (region->iova == UINT64_MAX)
+        return -ENOSPC;
+    return explain(map(v, &(struct part){ region->host, region->size, region->iova, false }), region->size,
+                   "the memory of a guest (zero copy)", "no zero copy");
+}
+
+void vfio_unmap_guest(struct nic_device *d, const struct dma_region *region)
+{
+    unmap(vfio_of(d), region->iova, region->size);
 }
