@@ -108,7 +108,11 @@ int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int stat
     rc = make_port(us, add, state_fd, device_fds, &p);
     if (rc < 0)
         return rc;
-    rc = switch_port_attach(&us->core, p);
+    if (add->kind == US_KIND_VHOST)
+        uswitch_lend_guest(us, p);
+    rc = uswitch_lend_adapter(us, p);
+    if (rc == 0)
+        rc = switch_port_attach(&us->core, p);
     if (rc < 0) {
         p->ops->stop(p);
         p->ops->destroy(p);
@@ -126,6 +130,7 @@ int uswitch_port_add(struct uswitch *us, const struct us_port_add *add, int stat
     us->told[p->id] = false;
     us->told_link[p->id] = p->state->nic.link_changes;
     us->n_ports++;
+    uswitch_lend_refresh(us);
     return 0;
 }
 
@@ -137,6 +142,7 @@ int uswitch_port_del(struct uswitch *us, uint32_t port_id)
         return port_id < US_PORTS_MAX ? -ENOENT : -EINVAL;
     remove_port(us, p);
     us->n_ports--;
+    uswitch_lend_refresh(us);
     return 0;
 }
 
@@ -397,13 +403,16 @@ int uswitch_ring_start(struct uswitch *us, const struct us_vhost_ring *ring, int
 int uswitch_ring_stop(struct uswitch *us, uint32_t port_id, uint32_t ring)
 {
     struct port *p;
-    const int rc = vhost_ring(us, port_id, ring, &p);
+    int rc = vhost_ring(us, port_id, ring, &p);
 
     if (rc < 0)
         return rc;
     if (is_incoming(ring))
         take_queue(&p->rxq[ring / 2]);
-    return vhost_port_ring_stop(p, ring);
+    nudge_arm(&us->nudge, WORKER_NUDGE_NS);
+    rc = vhost_port_ring_stop(p, ring);
+    nudge_disarm(&us->nudge);
+    return rc;
 }
 
 int uswitch_ring_call(struct uswitch *us, uint32_t port_id, uint32_t ring, int call_fd)

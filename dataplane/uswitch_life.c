@@ -17,6 +17,7 @@
 #include "base/guard.h"
 #include "base/rcu.h"
 #include "fdb.h"
+#include "nic/nic_port.h"
 #include "state_page.h"
 #include "uswitch_priv.h"
 
@@ -173,7 +174,7 @@ int uswitch_event_fd(const struct uswitch *us)
 /* A port's break that nobody was told of yet. */
 static bool newly_broken(struct uswitch *us, uint32_t id, struct us_event *out)
 {
-    const struct port *p = uswitch_port(us, id);
+    struct port *p = uswitch_port(us, id);
     uint32_t reason;
 
     if (!p)
@@ -185,6 +186,8 @@ static bool newly_broken(struct uswitch *us, uint32_t id, struct us_event *out)
     if (reason == BREAK_none || us->told[id])
         return false;
     us->told[id] = true;
+    /* Guests wait for what it reads in their memory. */
+    nic_port_rest(p);
     *out = (struct us_event){
         .kind = US_EVENT_PORT_BROKEN,
         .port_id = id,

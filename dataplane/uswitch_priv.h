@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * uswitch_priv.h - what is inside struct uswitch, for the files that make the
- * library out of the parts (uswitch.c: ports and rings; uswitch_check.c: what
+ * library out of the parts (uswitch.c: ports and rings; uswitch_lend.c: zero copy; uswitch_check.c: what
  * their requests may hold; uswitch_balance.c: who serves a queue; uswitch_life.c: the rest), and the little the process needs beside the ABI.
  */
 #ifndef USWITCH_PRIV_H
@@ -11,6 +11,7 @@
 #include "base/nudge.h"
 #include "placement.h"
 #include "switch.h"
+#include "vhost/vhost_port.h"
 #include "worker.h"
 
 #define BALANCE_QUEUES_MAX (US_PORTS_MAX * US_QUEUES_MAX)
@@ -51,6 +52,7 @@ struct balance {
  * @worker: the workers (owned)
  * @nudge: timer of the control thread, which is the one that made the switch
  * @balance: who serves which queue
+ * @memory: for guests' ports, see uswitch_lend.c
  * @n_ports: ports
  * @scan: port id at which uswitch_event_next() goes on
  * @told: the port's present break has been reported
@@ -67,6 +69,7 @@ struct uswitch {
     struct worker *worker[US_WORKERS_MAX];
     struct nudge nudge;
     struct balance balance;
+    struct vhost_mem_watch memory;
     uint32_t n_ports;
     uint32_t scan;
     bool told[US_PORTS_MAX];
@@ -83,6 +86,14 @@ static inline struct port *uswitch_port(const struct uswitch *us, uint32_t port_
 
 /* uswitch_balance.c: give a queue that nobody serves to the worker with the least load; 0 or -errno. */
 int uswitch_place_queue(struct uswitch *us, struct rxq *q);
+
+/*
+ * uswitch_lend.c, zero copy: a guest's port was made / an adapter's port was made and is not attached yet: it gets what
+ * guests have; 0 or -errno, as nic_port_lend() / an adapter's port was attached, or is gone.
+ */
+void uswitch_lend_guest(struct uswitch *us, struct port *p);
+int uswitch_lend_adapter(struct uswitch *us, struct port *nic);
+void uswitch_lend_refresh(struct uswitch *us);
 
 /* uswitch_check.c: a request for a port, with so many device fds; 0 or -EINVAL. */
 int uswitch_check_port(const struct us_port_add *add, uint32_t n_device_fds);
