@@ -53,6 +53,15 @@ uint8_t *engine_memory(struct engine *e, uint64_t iova, uint32_t len)
     return NULL;
 }
 
+/* What a data descriptor names, to be read. */
+static const uint8_t *payload(struct engine *e, uint64_t iova, uint32_t len)
+{
+    const uint8_t *const at = e->guest ? e->guest(e->guest_ctx, iova, len) : NULL;
+
+    e->guest_reads += at != NULL;
+    return at ? at : engine_memory(e, iova, len);
+}
+
 uint32_t engine_given(const struct engine_ring *r)
 {
     return r->size && r->tail < r->size ? (r->tail + r->size - r->head) % r->size : 0;
@@ -243,7 +252,7 @@ static void take_data(struct engine *e, struct engine_ring *r, uint64_t addr, ui
     } else if ((r->cmd ^ cmd) & CMD_TSE) {
         engine_breach(e, "7.2.2.3: TSE in a part of a frame");
     }
-    from = engine_memory(e, addr, len);
+    from = payload(e, addr, len);
     if (!r->data)
         r->data = malloc(GATHER_MAX);
     if (from && r->data && r->len + len <= GATHER_MAX) {

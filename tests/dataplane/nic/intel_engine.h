@@ -7,7 +7,8 @@
  * 7.1.5 and 7.2 (the 82599 agrees).  Not made from the driver: offsets and
  * bits are its own.
  *
- * It reaches the pool and nothing else, as behind an IOMMU, and watches what
+ * It reaches the pool and nothing else, as behind an IOMMU, but what @guest
+ * lets it read; and watches what
  * the data sheet demands of software: a breach is printed and counted.
  * There is no time in it.  One thread.
  */
@@ -24,6 +25,9 @@
 /**
  * struct engine - what all rings of a model share
  * @pool: memory (borrowed)
+ * @guest: memory beside the pool that may be read, NULL if @iova is none; NULL: there is no such memory
+ * @guest_ctx: its first argument
+ * @guest_reads: data descriptors that named such memory
  * @faults: accesses outside of it, stopped
  * @breaches: of the data sheet's rules, by software
  * @flags_first, @flags_middle, @flags_last: masks of TCP flags for segments (DTXTCPFLGL, DTXTCPFLGH)
@@ -33,6 +37,9 @@
  */
 struct engine {
     const struct dma_pool *pool;
+    const uint8_t *(*guest)(void *ctx, uint64_t iova, uint32_t len);
+    void *guest_ctx;
+    unsigned guest_reads;
     unsigned faults;
     unsigned breaches;
     uint32_t flags_first, flags_middle, flags_last;
