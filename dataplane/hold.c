@@ -88,7 +88,7 @@ void hold_reader_settle(struct hold_reader *r, uint64_t until)
     for (unsigned i = 0; i < SETTLE_STEPS; i++) {
         if (look(r, until))
             return;
-        (void)nanosleep(&step, NULL);
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &step, NULL);
     }
     queue = atomic_load_explicit(&r->queue, memory_order_acquire);
     if (queue)

@@ -98,7 +98,7 @@ static const struct {
     { SCMP_SYS(ioctl), 1, ~0ull, VFIO_GET_API_VERSION, "is this a VFIO container" },
     { SCMP_SYS(ioctl), 1, ~0ull, VFIO_CHECK_EXTENSION, "what kind of IOMMU it has" },
     { SCMP_SYS(ioctl), 1, ~0ull, VFIO_IOMMU_GET_INFO, "addresses an adapter may use" },
-    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_IOMMU_MAP_DMA, "an adapter's own memory" },
+    { SCMP_SYS(ioctl), 1, ~0ull, VFIO_IOMMU_MAP_DMA, "an adapter's own memory, guests' for zero copy" },
     { SCMP_SYS(ioctl), 1, ~0ull, VFIO_IOMMU_UNMAP_DMA, "the same, and what a dead process left" },
     { SCMP_SYS(ioctl), 1, ~0ull, VFIO_DEVICE_GET_INFO, "is this a PCI device" },
     { SCMP_SYS(ioctl), 1, ~0ull, VFIO_DEVICE_GET_REGION_INFO, "an adapter's BARs" },

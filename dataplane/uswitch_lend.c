@@ -83,16 +83,19 @@ static int lend_to(void *arg, void *base, size_t len)
 
 int uswitch_lend_adapter(struct uswitch *us, struct port *nic)
 {
+    uint64_t need = nic->state->nic.pool_bytes;
     struct port *p;
     int rc = 0;
 
     if (!nic_port_lends(nic))
         return 0;
-    /* As with the pool: if the kernel refuses, somebody wants to know how much it was. */
     for (uint32_t id = 0; (p = next_port(us, &id, is_guest)) != NULL;)
-        (void)vhost_port_each_mem(p, add_len, &nic->state->nic.pool_bytes);
+        (void)vhost_port_each_mem(p, add_len, &need);
     for (uint32_t id = 0; rc == 0 && (p = next_port(us, &id, is_guest)) != NULL;)
         rc = vhost_port_each_mem(p, lend_to, nic);
+    /* As with the pool: if the kernel refuses, somebody wants to know how much it was. */
+    if (rc < 0)
+        nic->state->nic.pool_bytes = need;
     return rc;
 }
 

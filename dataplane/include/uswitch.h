@@ -200,7 +200,7 @@ struct us_port_add {
 };
 
 #define US_NIC_IOMMUFD 1        /* NIC: the first device fd is an iommufd, the device a cdev; else container and group */
-#define US_NIC_ZERO_COPY 2      /* NIC: send from guest memory (-ENOTSUP so far); XDP: the socket's zero-copy mode */
+#define US_NIC_ZERO_COPY 2      /* NIC: send from guests' memory; XDP: the socket's zero-copy mode */
 #define US_NIC_LRO 4            /* NIC: the device may join received TCP segments, where it can */
 
 struct us_port_del {

@@ -159,6 +159,7 @@ int nic_port_lend(struct port *p, void *base, size_t size)
     np->guests = g;
     publish(np, g);
     free(old);
+    p->state->nic.pool_bytes += size;
     return 0;
 }
 
@@ -175,6 +176,7 @@ void nic_port_unlend(struct port *p, void *base)
     for (uint32_t i = 0; i < np->nic.cfg.n_queues; i++)
         hold_reader_settle(np->nic.queue[i].reader, np->nic.queue[i].lent);
     np->dev->ops->unmap_guest(np->dev, found);
+    p->state->nic.pool_bytes -= found->size;
     g->n--;
     for (uint32_t at = (uint32_t)(found - g->region); at < g->n; at++)
         g->region[at] = g->region[at + 1];

@@ -59,40 +59,48 @@ static int map_guest(struct nic_device *d, const struct dma_pool *pool, const st
     (void)guests;
     if (k->refuse || k->n == LEND_REGIONS)
         return k->refuse ? k->refuse : -ENOSPC;
+    pthread_mutex_lock(&k->lock);
     region->iova = k->next_iova;
     k->next_iova += IOVA_STEP;
     k->region[k->n++] = *region;
     k->maps++;
+    pthread_mutex_unlock(&k->lock);
     return 0;
 }
 
 static void unmap_guest(struct nic_device *d, const struct dma_region *region)
 {
     struct lend_rig *const k = rig_of(d);
+    unsigned i = 0;
 
-    for (unsigned i = 0; i < k->n; i++) {
-        if (k->region[i].iova == region->iova) {
-            k->region[i] = k->region[--k->n];
-            k->unmaps++;
-            return;
-        }
+    pthread_mutex_lock(&k->lock);
+    while (i < k->n && k->region[i].iova != region->iova)
+        i++;
+    if (i < k->n) {
+        k->region[i] = k->region[--k->n];
+        k->unmaps++;
+    } else {
+        fprintf(stderr, "what was never mapped is unmapped\n");
+        k->m.e.faults++;
     }
-    fprintf(stderr, "what was never mapped is unmapped\n");
-    k->m.e.faults++;
+    pthread_mutex_unlock(&k->lock);
 }
 
 /* engine.guest */
 static const uint8_t *guest_memory(void *ctx, uint64_t iova, uint32_t len)
 {
-    const struct lend_rig *const k = ctx;
+    struct lend_rig *const k = ctx;
+    const uint8_t *found = NULL;
 
+    pthread_mutex_lock(&k->lock);
     for (unsigned i = 0; i < k->n; i++) {
         const struct dma_region *const r = &k->region[i];
 
         if (iova >= r->iova && iova - r->iova < r->size && len <= r->size - (iova - r->iova))
-            return r->host + (iova - r->iova);
+            found = r->host + (iova - r->iova);
     }
-    return NULL;
+    pthread_mutex_unlock(&k->lock);
+    return found;
 }
 
 static int wire(struct nic_device *d, uint32_t n_queues, struct nic_irq *irq)
@@ -144,6 +152,7 @@ struct lend_rig *lend_rig_create(void)
         k->dev.irq_fd[i] = -1;
     /* Little-endian, as config space is. */
     memcpy(k->dev.config + PCI_VENDOR, "\x86\x80\xc9\x10", 4);
+    pthread_mutex_init(&k->lock, NULL);
     igm_init(&k->m, NULL);
     k->m.cable = true;
     k->m.e.guest = guest_memory;
@@ -160,6 +169,7 @@ bool lend_rig_free(struct lend_rig *k)
     if (!good)
         fprintf(stderr, "alive %d, regions %u, faults %u, breaches %u\n", k->alive, k->n, k->m.e.faults,
                 k->m.e.breaches);
+    pthread_mutex_destroy(&k->lock);
     igm_fini(&k->m);
     free(k);
     return good;

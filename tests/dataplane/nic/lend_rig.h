@@ -20,6 +20,7 @@
  * struct lend_rig - the device
  * @dev: what nic_port.c sees; first
  * @m: the model
+ * @lock: of @region and @n: the device reads while others map
  * @region: what is mapped for it
  * @n: how many
  * @maps, @unmaps: calls so far
@@ -31,6 +32,7 @@
 struct lend_rig {
     struct nic_device dev;
     struct igb_model m;
+    pthread_mutex_t lock;
     struct dma_region region[LEND_REGIONS];
     unsigned n;
     unsigned maps, unmaps;
