@@ -5,8 +5,8 @@
  *
  * A driver (vhost/, tap/, nic/) embeds struct port first in its own
  * struct and fills a const struct port_ops, every member.  The core never
- * includes a driver's header; drivers include this header, frame.h, vnet.h,
- * drop.h, flow.h, limit.h and base/, nothing else of the core.
+ * includes a driver's header; drivers include this header, frame.h, hold.h,
+ * vnet.h, drop.h, flow.h, limit.h and base/, nothing else of the core.
  *
  * Threads: "control" is the one thread that makes library calls; "worker" a
  * packet thread.  A queue's incoming side belongs to one worker; any worker
@@ -61,7 +61,8 @@ struct rxq {
  *      relative to that.  Returns b->n.  May return 0 although it dropped some; rx_complete follows anyway.
  *      frames, bytes, gso and bursts of state->in[] are counted by switch_burst(), for all drivers alike.
  * @rx_complete: worker.  Called once after every rx_burst that returned or dropped frames, when all frames
- *      are delivered: hand the buffers back, publish the used index once, signal once.
+ *      are delivered: hand the buffers back, publish the used index once, signal once; later, and in order, if
+ *      somebody still reads them (hold.h).
  * @tx_burst: worker.  Deliver frames, in order; counts what it delivers and drops in state->out[] (except
  *      DROP_mtu, vlan_nested and offload, the core's).  A broken port takes nothing: DROP_broken.
  *      Writes the egress tag f->out_vid.  The frames already fit port->offloads and max_frame.

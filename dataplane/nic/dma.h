@@ -4,7 +4,7 @@
  * dma.h - the one piece of memory that a NIC may reach: descriptor rings and
  * packet buffers of one uplink.  Nothing else is ever mapped for the device,
  * so neither a hostile NIC nor a mistake in a driver reaches a guest
- * (zero_copy adds guest regions, see nic.h).
+ * (zero copy adds guests' regions, for reading: nic_lend.c).
  *
  * What lies in it can be rewritten by the device at any time: like guest
  * memory it is read once and checked (design law 4), and what is decided upon

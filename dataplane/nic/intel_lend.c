@@ -31,6 +31,5 @@ uint32_t intel_lend(const struct nic_queue *q, const struct frame *f, struct int
             left -= part;
         }
     }
-    /* Crumbs are cheaper to copy. */
-    return (f->len - f->hdr_len) / INTEL_LEND_MIN * 2 >= n ? n : 0;
+    return (f->len - f->hdr_len) / INTEL_LEND_CRUMB >= n ? n : 0;
 }

@@ -175,13 +175,18 @@ bool lend_rig_free(struct lend_rig *k)
     return good;
 }
 
-struct port *lend_rig_port(struct lend_rig *k, struct us_state_page *state)
+struct port *lend_rig_port_of(struct lend_rig *k, struct us_state_page *state, uint32_t ring_size)
 {
     const struct us_port_add add = { .port_id = 3, .kind = US_KIND_NIC, .max_frame = 9014, .n_queues = 1,
-                                     .ring_size = 128, .nic_flags = US_NIC_ZERO_COPY };
+                                     .ring_size = ring_size, .nic_flags = US_NIC_ZERO_COPY };
     struct port *p = NULL;
 
     return nic_port_create_on(&add, state, &k->dev, NULL, false, -1, &p) == 0 ? p : NULL;
+}
+
+struct port *lend_rig_port(struct lend_rig *k, struct us_state_page *state)
+{
+    return lend_rig_port_of(k, state, 128);
 }
 
 static void *fetch(void *arg)

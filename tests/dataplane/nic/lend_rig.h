@@ -48,7 +48,9 @@ struct lend_rig *lend_rig_create(void);
 /* True if the device is destroyed, was treated well and reached for nothing that was not mapped. */
 bool lend_rig_free(struct lend_rig *k);
 
-/* A port of it, with zero copy, rings of 128 and one queue. NULL: refused. */
+/* A port of it, with zero copy and one queue. NULL: refused. */
+struct port *lend_rig_port_of(struct lend_rig *k, struct us_state_page *state, uint32_t ring_size);
+/* The same with rings of 128. */
 struct port *lend_rig_port(struct lend_rig *k, struct us_state_page *state);
 
 /* The device reads what it was given some time later, by another thread; and the end of that. */

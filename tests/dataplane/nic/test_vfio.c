@@ -75,6 +75,27 @@ static unsigned open_fds(void)
     return n;
 }
 
+/* Guests' memory: the lowest place beside the pool and each other, also in a gap, also in another range. */
+TEST(where_guests_go)
+{
+    const struct vfio_range range[2] = { { 0, 0xfedfffff }, { 0xfef00000, 0x1ffffffff } };
+    const struct dma_pool pool = { .iova = 2 << 20, .size = 3 << 20 };
+    struct {
+        struct dma_guests g;
+        struct dma_region room[2];
+    } used = { .g = { .n = 2 } };
+    struct dma_region *const r = used.g.region;
+
+    CHECK_EQ(vfio_pick_guest_iova(range, 2, &pool, NULL, 1 << 20), 6 << 20);
+    r[0] = (struct dma_region){ .iova = 6 << 20, .size = 1 << 30 };
+    r[1] = (struct dma_region){ .iova = 0x40800000, .size = 2 << 20 };
+    CHECK_EQ(vfio_pick_guest_iova(range, 2, &pool, &used.g, 2 << 20), 0x40600000);
+    CHECK_EQ(vfio_pick_guest_iova(range, 2, &pool, &used.g, 3 << 20), 0x40a00000);
+    CHECK_EQ(vfio_pick_guest_iova(range, 2, &pool, &used.g, 3ull << 30), 0xff000000);
+    CHECK_EQ(vfio_pick_guest_iova(range, 2, &pool, &used.g, 8ull << 30), UINT64_MAX);
+    CHECK_EQ(vfio_pick_guest_iova(range, 1, &pool, &used.g, 3ull << 30), UINT64_MAX);
+}
+
 TEST(something_else)
 {
     int fds[8], n = 0, pair[2];
@@ -110,5 +131,6 @@ MAIN
 {
     RUN(where_the_pool_goes);
     RUN(capabilities_of_an_answer);
+    RUN(where_guests_go);
     RUN(something_else);
 }
