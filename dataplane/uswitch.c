@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * uswitch.c - the library's ports and rings: checks every argument and puts
- * the parts together.  The one file that knows both the switch and the
- * drivers (design section 7); everything below it trusts its callers.
+ * the parts together.  With uswitch_lend.c the one file that knows both the
+ * switch and the drivers (design section 7); everything below it trusts its callers.
  *
  * Control thread.  A call that fails leaves everything as it was.
  */

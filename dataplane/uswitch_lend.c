@@ -62,8 +62,7 @@ void uswitch_lend_guest(struct uswitch *us, struct port *p)
 {
     uint32_t id = 0;
 
-    us->memory = (struct vhost_mem_watch){ .came = memory_came, .goes = memory_goes, .arg = us };
-    vhost_port_watch_mem(p, &us->memory);
+    vhost_port_watch_mem(p, &(struct vhost_mem_watch){ .came = memory_came, .goes = memory_goes, .arg = us });
     vhost_port_lend(p, next_port(us, &id, nic_port_lends) != NULL);
 }
 
@@ -107,4 +106,10 @@ void uswitch_lend_refresh(struct uswitch *us)
 
     for (uint32_t id = 0; (p = next_port(us, &id, is_guest)) != NULL;)
         vhost_port_lend(p, on);
+}
+
+void uswitch_lend_rest(struct port *p)
+{
+    if (nic_port_lends(p) && port_is_broken(p))
+        nic_port_rest(p);
 }

@@ -17,7 +17,6 @@
 #include "base/guard.h"
 #include "base/rcu.h"
 #include "fdb.h"
-#include "nic/nic_port.h"
 #include "state_page.h"
 #include "uswitch_priv.h"
 
@@ -187,7 +186,7 @@ static bool newly_broken(struct uswitch *us, uint32_t id, struct us_event *out)
         return false;
     us->told[id] = true;
     /* Guests wait for what it reads in their memory. */
-    nic_port_rest(p);
+    uswitch_lend_rest(p);
     *out = (struct us_event){
         .kind = US_EVENT_PORT_BROKEN,
         .port_id = id,

@@ -2,8 +2,10 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * uswitch_priv.h - what is inside struct uswitch, for the files that make the
- * library out of the parts (uswitch.c: ports and rings; uswitch_lend.c: zero copy; uswitch_check.c: what
- * their requests may hold; uswitch_balance.c: who serves a queue; uswitch_life.c: the rest), and the little the process needs beside the ABI.
+ * library out of the parts (uswitch.c: ports and rings; uswitch_lend.c: zero
+ * copy; uswitch_check.c: what their requests may hold; uswitch_balance.c: who
+ * serves a queue; uswitch_life.c: the rest), and the little the process needs
+ * beside the ABI.
  */
 #ifndef USWITCH_PRIV_H
 #define USWITCH_PRIV_H
@@ -11,7 +13,6 @@
 #include "base/nudge.h"
 #include "placement.h"
 #include "switch.h"
-#include "vhost/vhost_port.h"
 #include "worker.h"
 
 #define BALANCE_QUEUES_MAX (US_PORTS_MAX * US_QUEUES_MAX)
@@ -52,7 +53,6 @@ struct balance {
  * @worker: the workers (owned)
  * @nudge: timer of the control thread, which is the one that made the switch
  * @balance: who serves which queue
- * @memory: for guests' ports, see uswitch_lend.c
  * @n_ports: ports
  * @scan: port id at which uswitch_event_next() goes on
  * @told: the port's present break has been reported
@@ -69,7 +69,6 @@ struct uswitch {
     struct worker *worker[US_WORKERS_MAX];
     struct nudge nudge;
     struct balance balance;
-    struct vhost_mem_watch memory;
     uint32_t n_ports;
     uint32_t scan;
     bool told[US_PORTS_MAX];
@@ -89,11 +88,13 @@ int uswitch_place_queue(struct uswitch *us, struct rxq *q);
 
 /*
  * uswitch_lend.c, zero copy: a guest's port was made / an adapter's port was made and is not attached yet: it gets what
- * guests have; 0 or -errno, as nic_port_lend() / an adapter's port was attached, or is gone.
+ * guests have; 0 or -errno, as nic_port_lend() / an adapter's port was attached, or is gone / a port is fenced: an
+ * adapter that would go on reading in place is stopped.
  */
 void uswitch_lend_guest(struct uswitch *us, struct port *p);
 int uswitch_lend_adapter(struct uswitch *us, struct port *nic);
 void uswitch_lend_refresh(struct uswitch *us);
+void uswitch_lend_rest(struct port *p);
 
 /* uswitch_check.c: a request for a port, with so many device fds; 0 or -EINVAL. */
 int uswitch_check_port(const struct us_port_add *add, uint32_t n_device_fds);

@@ -92,7 +92,7 @@ int nic_port_lend(struct port *p, void *base, size_t size);
  */
 void nic_port_unlend(struct port *p, void *base);
 
-/* An adapter that is fenced goes on reading in place until it is stopped: stop it.  No effect without zero copy. */
+/* A fenced adapter goes on reading in place until it is stopped: stop it, until it is reset.  NIC port; control thread. */
 void nic_port_rest(struct port *p);
 
 /* The longest frame the device was set up for, bytes. */

@@ -148,8 +148,7 @@ int nic_port_reset(struct port *p)
 
 void nic_port_rest(struct port *p)
 {
-    if (nic_port_lends(p) && port_is_broken(p))
-        nic_port_quiet(nic_port_of(p));
+    nic_port_quiet(nic_port_of(p));
 }
 
 uint32_t nic_port_max_frame(const struct port *p)

@@ -27,7 +27,7 @@
  * @rx_up: bit i: the guest's receive ring 2 * i runs and is enabled (writer: control, readers: workers)
  * @mem: memory table (control, owned), NULL: none
  * @log: log of dirty pages (control, owned), NULL: none
- * @watch: told of mappings (control, borrowed), NULL: nobody
+ * @watch: told of mappings (control); no functions: nobody
  * @ring: the virtqueues
  */
 struct vhost_port {
@@ -35,7 +35,7 @@ struct vhost_port {
     _Atomic uint32_t rx_up;
     struct guest_mem *mem;
     struct dirty_log *log;
-    const struct vhost_mem_watch *watch;
+    struct vhost_mem_watch watch;
     struct virtq ring[US_RINGS_MAX];
 };
 
@@ -104,8 +104,10 @@ static void vhost_stop(struct port *p)
 
 static void tell(const struct vhost_port *vp, const struct guest_mem *mem, bool came)
 {
-    for (uint32_t i = 0; vp->watch && mem && i < mem->n; i++)
-        (came ? vp->watch->came : vp->watch->goes)(vp->watch->arg, mem->region[i].map, mem->region[i].map_len);
+    const struct vhost_mem_watch *const w = &vp->watch;
+
+    for (uint32_t i = 0; w->came && mem && i < mem->n; i++)
+        (came ? w->came : w->goes)(w->arg, mem->region[i].map, mem->region[i].map_len);
 }
 
 /* A table that no worker has any more. */
@@ -163,7 +165,7 @@ int vhost_port_create(const struct us_port_add *add, struct us_state_page *state
 
 void vhost_port_watch_mem(struct port *p, const struct vhost_mem_watch *watch)
 {
-    vhost_of(p)->watch = watch;
+    vhost_of(p)->watch = watch ? *watch : (struct vhost_mem_watch){ 0 };
 }
 
 int vhost_port_each_mem(struct port *p, int (*call)(void *arg, void *base, size_t len), void *arg)

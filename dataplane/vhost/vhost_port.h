@@ -38,7 +38,7 @@ struct vhost_mem_watch {
     void *arg;
 };
 
-/* From now on, until the port's end; borrowed. What is mapped already is not told. */
+/* From now on, until the port's end; copied. NULL: nobody. What is mapped already is not told. */
 void vhost_port_watch_mem(struct port *p, const struct vhost_mem_watch *watch);
 
 /**
