@@ -166,8 +166,8 @@ static void put_lent(struct nic_queue *nq, const struct frame *f, const struct i
     put_data(t, head, TX_COMMAND | q->command | q->options | INTEL_TX_PAYLEN(nic_wire_len(f) - q->hdr_len));
     for (uint32_t i = 0; i < n; i++)
         put_desc(t, piece[i].iova, piece[i].len, TX_COMMAND | q->command | (i + 1 < n ? 0 : INTEL_TX_EOP), 1);
-    nq->lent = atomic_load_explicit(&nq->reader->done, memory_order_relaxed) + (t->size - 1 - t->free);
-    hold_add(f->hold, nq->reader, nq->lent);
+    nic_lend_frame(nq, f->hold,
+                   atomic_load_explicit(&nq->reader->done, memory_order_relaxed) + (t->size - 1 - t->free));
 }
 
 /* Pieces to be sent where they lie, 0: the frame is copied. */

@@ -171,9 +171,9 @@ struct nic_id {
  *      for each frame that it took, else to the reason (DROP_ring_full: nothing else is tried for that frame).  Frames
  *      fit cfg.max_frame and port->offloads; n is at most BURST_MAX.  nic_port.c counts.
  *      With a reader, payload that lies in nic->guests may be given to the device in place if the frame has a hold that
- *      admits the reader: hold_add() then, and q->lent.  Headers are always the snapshot's, from the pool.
+ *      admits the reader: nic_lend_frame() then.  Headers are always the snapshot's, from the pool.
  * @tx_progress: control, queues may be running.  Where the device stands in a transmit ring, as the device itself has
- *      it: what it has taken without a report is taken.  Does not look at what belongs to the workers
+ *      it: what it has taken without a report is taken.  Does not look at what belongs to the workers.
  * @tx_look: who has the queue's lock.  Free what the device has sent, and tell q->reader.  NULL: no zero copy.
  * @arm: worker.  Enable the queue's interrupt; true if work is already there.
  * @disarm: worker.  Disable it.
@@ -205,6 +205,21 @@ struct nic_driver {
     void (*other)(struct nic *n);
     void (*read)(struct nic *n, struct us_nic_state *out);
 };
+
+/**
+ * nic_lend_frame() - a frame's payload was given to the device in place; driver, under the queue's lock
+ * @q: queue with a reader
+ * @h: the frame's hold, which admits the reader
+ * @until: what q->reader->done will be when the frame is sent
+ */
+static inline void nic_lend_frame(struct nic_queue *q, struct hold *h, uint64_t until)
+{
+    /* Nobody has waited so far: how long the device takes counts from the next look on. */
+    if (atomic_load_explicit(&q->reader->done, memory_order_relaxed) >= q->lent)
+        q->seen_at = 0;
+    q->lent = until;
+    hold_add(h, q->reader, until);
+}
 
 /**
  * nic_fail() - the device did what no device may do, or reported an error; any thread

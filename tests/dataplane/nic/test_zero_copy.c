@@ -6,6 +6,8 @@
  * buffer back when the device has read it, in order, and never later than its
  * ring's stop.
  */
+#include <poll.h>
+
 #include "nic/lend_bed.h"
 
 /* A test on each layout. */
@@ -285,6 +287,26 @@ TEST(stuck_is_noticed)
     finish();
 }
 
+/* What counts is how long somebody waits, not how long nothing was sent. */
+TEST(quiet_is_not_stuck)
+{
+    uint8_t frame[FRAME];
+
+    begin(0);
+    for (uint32_t i = 0; i < 2; i++) {
+        send_frame(i, FRAME, frame);
+        CHECK_EQ(turn(), 1);
+        CHECK_EQ(returned(i), 0);
+        (void)turn();
+        CHECK(!port_is_broken(nic));
+        igm_send(&k->m);
+        (void)turn();
+        CHECK_EQ(returned(i), 1);
+        (void)poll(NULL, 0, 700);
+    }
+    finish();
+}
+
 /* Memory is replaced while the device reads the old mapping: that stays until it has. */
 static void moves(void)
 {
@@ -437,6 +459,7 @@ MAIN
     RUN(drained_at_stop);
     RUN(device_that_never_reads);
     RUN(stuck_is_noticed);
+    RUN(quiet_is_not_stuck);
     RUN(memory_moves_under_traffic);
     RUN(memory_moves_from_a_stuck_device);
     RUN(adapter_is_removed);

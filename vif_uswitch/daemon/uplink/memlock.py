@@ -28,7 +28,7 @@ def too_small(config: PortConfig, need: int, pinned: int, allowed: int) -> Resou
     has = f"RLIMIT_MEMLOCK of uswitchd is {_mebi(allowed)} MiB" if allowed >= 0 else "it may not"
     why = f"it needs {_mebi(need)} MiB of locked memory{beside}, and {has}"
     if config.zero_copy:
-        why += "; with zero copy, the memory of all guests comes on top"
+        why += "; the memory of all guests is part of it, for zero copy"
     total = _mebi(pinned + need)
     return ResourceExhausted(
         "adapter", config.pci, why,
