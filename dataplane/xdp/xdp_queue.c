@@ -118,7 +118,7 @@ unsigned xdp_queue_rx(struct xdp_queue *q, struct burst *b)
     return b->n;
 }
 
-/* Chunks back to the kernel.  There is a place for each; another consumer index would be a lie. */
+/* Chunks back to the kernel.  There is a place for each (XDP_RING_SLACK); another consumer index would be a lie. */
 void xdp_queue_rx_complete(struct xdp_queue *q)
 {
     uint32_t pending;
@@ -235,7 +235,7 @@ static enum drop_reason put_frame(struct xdp_queue *q, const struct frame *f)
     return DROP_none;
 }
 
-/* As many chunks as entries, so the ring has a place for each; the index is looked at all the same. */
+/* The ring has a place for each chunk (XDP_RING_SLACK); the index is looked at all the same. */
 static void send_out(struct xdp_queue *q)
 {
     uint32_t pending;

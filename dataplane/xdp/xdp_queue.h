@@ -23,6 +23,12 @@
 #define XDP_ROOM_BEFORE 256
 /* Chunks a frame may take: the kernel makes one buffer with so many pieces (MAX_SKB_FRAGS is 17). */
 #define XDP_PIECES_MAX 16
+/*
+ * Fill and transmit ring have so many entries for each chunk.  The kernel takes entries, hands over their chunks (as
+ * received, as sent), and only then stores how far it is: a chunk may be on its way back while its old entry still
+ * looks pending.  At most all chunks do; each looks pending twice at most.
+ */
+#define XDP_RING_SLACK 2
 /* Chunks one burst may take; at least the longest frame. */
 #define XDP_HELD_MAX 256
 
@@ -30,7 +36,7 @@
  * struct xdp_config - how a queue is set up
  * @ifindex: device, in the network namespace where the socket was made
  * @queue: its queue
- * @ring_size: entries of each ring, and chunks in each direction; a power of two
+ * @ring_size: chunks in each direction, and entries of the rings that the kernel fills; a power of two
  * @chunk_size: bytes, 2048 or 4096
  * @zero_copy: the device reads and writes the chunks itself
  * @pieces: a frame may take several chunks (Linux 6.6)

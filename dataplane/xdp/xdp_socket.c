@@ -88,17 +88,18 @@ static int register_memory(const struct xdp_queue *q)
     return 0;
 }
 
+/* The two rings that the kernel empties are longer than there are chunks: it says late how far it is. */
 static int open_rings(struct xdp_queue *q)
 {
-    const uint32_t n = q->cfg.ring_size;
-    int rc = xdp_ring_open(&q->fill, q->fd, XDP_RING_FILL, n);
+    const uint32_t n = q->cfg.ring_size, longer = n * XDP_RING_SLACK;
+    int rc = xdp_ring_open(&q->fill, q->fd, XDP_RING_FILL, longer);
 
     if (rc == 0)
         rc = xdp_ring_open(&q->completion, q->fd, XDP_RING_COMPLETION, n);
     if (rc == 0)
         rc = xdp_ring_open(&q->rx, q->fd, XDP_RING_RECEIVE, n);
     if (rc == 0)
-        rc = xdp_ring_open(&q->tx, q->fd, XDP_RING_TRANSMIT, n);
+        rc = xdp_ring_open(&q->tx, q->fd, XDP_RING_TRANSMIT, longer);
     return rc;
 }
 

@@ -18,13 +18,14 @@
 #include "xdp/xdp_port.h"
 
 #define RING 64
+#define LONGER (RING * XDP_RING_SLACK)
 #define CHUNK 2048
 #define CONTD 1
 
 /* A ring as both sides see it. */
 struct fake_ring {
     uint32_t ours, theirs, flags;
-    struct xdp_desc entry[RING];
+    struct xdp_desc entry[LONGER];
 };
 
 struct bed {
@@ -35,10 +36,10 @@ struct bed {
     struct burst *burst;
 };
 
-static void connect_ring(struct xdp_ring *r, struct fake_ring *fake)
+static void connect_ring(struct xdp_ring *r, struct fake_ring *fake, uint32_t size)
 {
     *r = (struct xdp_ring){ .ours = &fake->ours, .theirs = &fake->theirs, .flags = &fake->flags,
-                            .entry = fake->entry, .mask = RING - 1 };
+                            .entry = fake->entry, .mask = size - 1 };
 }
 
 static const struct port_ops no_ops = { .kind = "xdp" };
@@ -56,10 +57,10 @@ static struct bed *make_bed(uint32_t at, bool pieces)
     q->port = &t->port;
     q->cfg = (struct xdp_config){ .ring_size = RING, .chunk_size = CHUNK, .pieces = pieces };
     CHECK_EQ(xdp_queue_memory(q), 0);
-    connect_ring(&q->rx, &t->ring[XDP_RING_RECEIVE]);
-    connect_ring(&q->tx, &t->ring[XDP_RING_TRANSMIT]);
-    connect_ring(&q->fill, &t->ring[XDP_RING_FILL]);
-    connect_ring(&q->completion, &t->ring[XDP_RING_COMPLETION]);
+    connect_ring(&q->rx, &t->ring[XDP_RING_RECEIVE], RING);
+    connect_ring(&q->tx, &t->ring[XDP_RING_TRANSMIT], LONGER);
+    connect_ring(&q->fill, &t->ring[XDP_RING_FILL], LONGER);
+    connect_ring(&q->completion, &t->ring[XDP_RING_COMPLETION], RING);
     for (unsigned i = 0; i < XDP_RING_KINDS; i++)
         t->ring[i].ours = t->ring[i].theirs = at;
     q->rx.at = q->tx.at = q->fill.at = q->completion.at = at;
@@ -179,6 +180,28 @@ TEST(a_frame_in_pieces)
     end_bed(t);
 }
 
+/* The kernel hands frames over before it stores how many chunks it has taken from the fill ring. */
+TEST(gives_back_before_the_kernel_says_it_took)
+{
+    struct bed *t = make_bed(0, false);
+    struct fake_ring *const fill = &t->ring[XDP_RING_FILL];
+
+    for (unsigned turn = 0; turn < 3; turn++) {
+        const uint32_t taken = fill->ours;
+
+        for (uint32_t i = 0; i < RING; i++)
+            receive_frame(t, i, 60);
+        CHECK_EQ(xdp_queue_rx(&t->q, t->burst), RING);
+        xdp_queue_rx_complete(&t->q);
+        CHECK(!port_is_broken(&t->port));
+        CHECK_EQ(fill->ours, taken + RING);
+        for (uint32_t i = 0; i < RING; i++)
+            CHECK_EQ(xdp_ring_addr(&t->q.fill, taken + i), (uint64_t)i * CHUNK);
+        fill->theirs = taken;                           /* a turn late */
+    }
+    end_bed(t);
+}
+
 /* ---- a kernel that lies ---- */
 
 static void check_bad_desc(uint64_t addr, uint32_t len)
@@ -231,7 +254,7 @@ TEST(a_frame_twice_in_one_chunk)
 
 TEST(indexes_that_lie)
 {
-    static const uint32_t lies[] = { RING + 1, 0x80000000, UINT32_MAX };
+    static const uint32_t lies[] = { LONGER + 1, 0x80000000, UINT32_MAX };
 
     for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
         struct bed *t = make_bed(0, false);
@@ -282,7 +305,7 @@ static void complete(struct bed *t)
     struct fake_ring *const tx = &t->ring[XDP_RING_TRANSMIT], *const done = &t->ring[XDP_RING_COMPLETION];
 
     for (; tx->theirs != tx->ours; tx->theirs++)
-        ((uint64_t *)done->entry)[done->theirs++ % RING] = tx->entry[tx->theirs % RING].addr;
+        ((uint64_t *)done->entry)[done->theirs++ % RING] = tx->entry[tx->theirs % LONGER].addr;
 }
 
 TEST(sends_exactly_with_and_without_tag)
@@ -298,7 +321,7 @@ TEST(sends_exactly_with_and_without_tag)
         f.out_vid = tagged ? 100 : US_VID_UNTAGGED;
         f.pcp = 0x6000;
         CHECK_EQ(send_one(t, &f), DROP_none);
-        got = &t->ring[XDP_RING_TRANSMIT].entry[(t->ring[XDP_RING_TRANSMIT].ours - 1) % RING];
+        got = &t->ring[XDP_RING_TRANSMIT].entry[(t->ring[XDP_RING_TRANSMIT].ours - 1) % LONGER];
         memcpy(want, bytes, 12);
         memcpy(want + 12, "\x81\x00\x60\x64", 4);
         memcpy(want + (tagged ? 16 : 12), bytes + 12, len - 12);
@@ -324,6 +347,27 @@ TEST(full_ring_and_room_again)
         complete(t);
     }
     CHECK_EQ(send_one(t, &f), DROP_none);
+    end_bed(t);
+}
+
+/* A frame may be sent, and its chunk used again, before the kernel stores that it took it from the transmit ring. */
+TEST(sends_again_before_the_kernel_says_it_took)
+{
+    struct bed *t = make_bed(0xffffff80, false);
+    struct fake_ring *const tx = &t->ring[XDP_RING_TRANSMIT];
+    uint8_t bytes[60];
+    struct frame f = make_frame(bytes, sizeof(bytes));
+
+    for (unsigned turn = 0; turn < 5; turn++) {
+        const uint32_t late = tx->ours;
+
+        for (unsigned i = 0; i < RING; i++)
+            CHECK_EQ(send_one(t, &f), DROP_none);
+        tx->theirs = late;
+        complete(t);
+        tx->theirs = late;                              /* a turn late */
+        CHECK(!port_is_broken(&t->port));
+    }
     end_bed(t);
 }
 
@@ -405,12 +449,14 @@ MAIN
     RUN(drops_too_short_and_too_long);
     RUN(leaves_what_it_may_not_take);
     RUN(a_frame_in_pieces);
+    RUN(gives_back_before_the_kernel_says_it_took);
     RUN(descriptors_that_lie);
     RUN(a_frame_without_end);
     RUN(a_frame_twice_in_one_chunk);
     RUN(indexes_that_lie);
     RUN(sends_exactly_with_and_without_tag);
     RUN(full_ring_and_room_again);
+    RUN(sends_again_before_the_kernel_says_it_took);
     RUN(sends_in_pieces);
     RUN(completions_that_lie);
     RUN(refuses);
