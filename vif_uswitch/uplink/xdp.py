@@ -44,17 +44,18 @@ REQUEST_S = 5.0
 # Linux before 6.2 takes a socket into the map only when the dataplane has set it up.
 PLACE_TRIES = 1000
 PLACE_PAUSE_S = 0.01
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 _NAME = re.compile(r"(?!\.\.?$)[^\s/:%\x00-\x1f\x7f-\uffff]{1,15}")
-_EPILOG = "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 4 not found."
-_ATTACH = """\
-Puts an XDP program on the interface (native if its driver can, else generic) and allows
-user uswitch to ask for AF_XDP sockets of it. While the switch has such sockets, all that
-arrives goes to the switch; without them, to the kernel as before. Refused for interfaces
-that carry the default route or an address, or are part of a bridge, bond or VLAN.
+_ABOUT = """\
+Lets the switch use network interfaces that the kernel keeps (AF_XDP). 'attach' puts an XDP
+program on one (native if its driver can, else generic) and allows user uswitch to ask for its
+sockets: while the switch has some, all that arrives goes to the switch, else to the kernel as
+before. Refused for interfaces that carry the default route or an address, or are part of a
+bridge, bond or VLAN. 'detach' takes the program off and forgets the interface. 'serve' answers
+one request on standard input, for systemd. Exit status: 0 done, 1 refused or failed, 2 wrong
+usage, 4 not found.
 """
-_DETACH = "Takes the program off, and forgets the interface: the kernel has it for itself again."
-_SERVE = "Started by systemd for each connection to uswitch-xdp.socket."
 
 
 def check_name(name: str) -> str:
@@ -65,7 +66,7 @@ def check_name(name: str) -> str:
 
 def ifindex_of(name: str) -> int:
     try:
-        return socket.if_nametoindex(name)
+        return socket.if_nametoindex(check_name(name))
     except OSError as error:
         raise NotFound("interface", name, "does not exist in this network namespace",
                        "See: ip link") from error  # fmt: skip
@@ -75,8 +76,7 @@ def refuse_if_used(host: Host, name: str) -> None:
     """The questions that are asked for an adapter as well: this host keeps its network."""
     found = checks.used_by_ip(host, (name,), checks.read_network(host))
     if found:
-        why = "; ".join(one.why for one in found)
-        raise Conflict("interface", name, f"is in use: {why}",
+        raise Conflict("interface", name, f"is in use: {'; '.join(one.why for one in found)}",
                        f"{found[0].todo} If you know better: uswitch-xdp attach --force"
                        f" {name}")  # fmt: skip
 
@@ -87,7 +87,7 @@ def program_of(name: str) -> Program:
 
 
 def attach(host: RootHost, name: str, force: bool) -> str:
-    ifindex_of(check_name(name))
+    ifindex_of(name)
     if not force:
         refuse_if_used(host, name)
     with closing(program_of(name)) as program:
@@ -114,8 +114,8 @@ def detach(host: Host, name: str) -> str:
 
 
 def check_peer(peer: socket.socket) -> None:
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    _pid, uid, _gid = struct.unpack("3i", credentials)
+    _pid, uid, _gid = _CREDENTIALS.unpack(
+        peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     allowed = {0}
     with suppress(KeyError):
         allowed.add(pwd.getpwnam(USER).pw_uid)
@@ -185,48 +185,41 @@ def serve(host: Host, peer: socket.socket) -> None:
 # ---- command line ----
 
 
-def build() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="uswitch-xdp", allow_abbrev=False, epilog=_EPILOG,
-        description="Lets the switch use network interfaces that the kernel keeps (AF_XDP).",
-    )  # fmt: skip
+def run(arguments: Sequence[str] | None, host: RootHost) -> None:
+    parser = argparse.ArgumentParser(prog="uswitch-xdp", allow_abbrev=False, description=_ABOUT)
     parser.add_argument("--version", action="version", version=f"uswitch-xdp {version()}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for name, help_, description in (
-        ("attach", "let the switch use an interface (root)", _ATTACH),
-        ("detach", "give it back to the kernel (root)", _DETACH),
-        ("serve", "answer one request on standard input, a socket (systemd)", _SERVE),
-    ):
-        command = commands.add_parser(name, help=help_, description=description, allow_abbrev=False)
-        if name != "serve":
-            command.add_argument("ifname", metavar="IFNAME", help="network interface, see: ip link")
+    commands.add_parser("serve", help="answer one request on standard input, a socket (systemd)")
+    for name, help_ in (("attach", "let the switch use an interface (root)"),
+                        ("detach", "give it back to the kernel (root)")):  # fmt: skip
+        command = commands.add_parser(name, help=help_, allow_abbrev=False)
+        command.add_argument("ifname", metavar="IFNAME", help="network interface, see: ip link")
         if name == "attach":
             command.add_argument("--force", action="store_true",
                                  help="even if this host may lose its network")  # fmt: skip
-    return parser
+    args = parser.parse_args(arguments)
+    if os.geteuid() != 0:
+        raise Forbidden("uswitch-xdp", args.command, "changes the host, which only root may")
+    if args.command == "serve":
+        serve(host, socket.socket(fileno=0))
+    elif args.command == "attach":
+        print(plain(attach(host, args.ifname, args.force)))
+    else:
+        print(plain(detach(host, args.ifname)))
 
 
 def main(argv: Sequence[str] | None = None, host: RootHost | None = None) -> int:
-    args = build().parse_args(argv)
-    host = host or RootHost()
     try:
-        if os.geteuid() != 0:
-            raise Forbidden("uswitch-xdp", args.command, "changes the host, which only root may")
-        if args.command == "serve":
-            serve(host, socket.socket(fileno=0))
-        elif args.command == "attach":
-            print(plain(attach(host, args.ifname, args.force)))
-        else:
-            print(plain(detach(host, args.ifname)))
-    except USwitchError as error:
-        _complain(error)
-        return error.exit_status
+        run(argv, host or RootHost())
+        return 0
     except OSError as error:
         vanished = error.errno in (errno.ENODEV, errno.ENXIO)
-        _complain(USwitchError("interface" if vanished else "uswitch-xdp",
-                               why=f"vanished: {error}" if vanished else str(error)))  # fmt: skip
-        return 1
-    return 0
+        failed = USwitchError("interface" if vanished else "uswitch-xdp",
+                              why=f"vanished: {error}" if vanished else str(error))  # fmt: skip
+    except USwitchError as error:
+        failed = error
+    _complain(failed)
+    return failed.exit_status
 
 
 def _complain(error: USwitchError) -> None:

@@ -17,7 +17,6 @@ import errno
 import os
 import struct
 import sys
-from contextlib import suppress
 from functools import cache
 
 from vif_uswitch.exceptions import Conflict, NotFound, USwitchError
@@ -33,32 +32,11 @@ _MODES = {1: "native", 2: "generic"}  # XDP_ATTACHED_DRV, XDP_ATTACHED_SKB
 _FLAGS = {"native": _DRV_MODE, "generic": _SKB_MODE}
 
 
-class _LoadOptions(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("attempts", ctypes.c_int),
-                ("attach_type", ctypes.c_int), ("btf_fd", ctypes.c_uint32),
-                ("flags", ctypes.c_uint32)]  # fmt: skip
-
-
-class _DetachOptions(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("old_fd", ctypes.c_int), ("pad", ctypes.c_int)]
-
-
-class _QueryOptions(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("prog_id", ctypes.c_uint32),
-                ("drv_id", ctypes.c_uint32), ("hw_id", ctypes.c_uint32),
-                ("skb_id", ctypes.c_uint32),
-                ("mode", ctypes.c_uint8), ("pad", ctypes.c_uint8 * 7)]  # fmt: skip
-
-
-class _ProgramInfo(ctypes.Structure):
-    """The beginning of struct bpf_prog_info."""
-
-    _fields_ = [("type", ctypes.c_uint32), ("id", ctypes.c_uint32), ("tag", ctypes.c_uint8 * 8),
-                ("jited_len", ctypes.c_uint32), ("xlated_len", ctypes.c_uint32),
-                ("jited", ctypes.c_uint64), ("xlated", ctypes.c_uint64),
-                ("load_time", ctypes.c_uint64), ("uid", ctypes.c_uint32),
-                ("n_maps", ctypes.c_uint32), ("map_ids", ctypes.c_uint64),
-                ("name", ctypes.c_char * 16)]  # fmt: skip
+# Options of libbpf, which begin with their size, and answers of the kernel, in native layout.
+_LOAD = struct.Struct("@NiiII")  # attempts, attach type, BTF, flags
+_DETACH = struct.Struct("@Nii")  # program that must be there, padding
+_QUERY = struct.Struct("@NIIIIB7x")  # program's id (any, native, hardware, generic), mode
+_INFO = struct.Struct("@48x2IN16s")  # bpf_prog_info: uid, number of maps, where their ids go, name
 
 
 @cache
@@ -94,45 +72,45 @@ def instructions(map_fd: int) -> bytes:
     ))  # fmt: skip
 
 
-def _load(map_fd: int) -> int:
+def _load(map_fd: int, flags: int = _HAS_FRAGS) -> int:
     code = instructions(map_fd)
-    for flags in (_HAS_FRAGS, 0):
-        options = _LoadOptions(ctypes.sizeof(_LoadOptions), flags=flags)
-        with suppress(OSError):
-            return _call("bpf_prog_load", _PROG_XDP, NAME, b"Apache-2.0", code, len(code) // 8,
-                         ctypes.byref(options))  # fmt: skip
-    return _call("bpf_prog_load", _PROG_XDP, NAME, b"Apache-2.0", code, len(code) // 8, None)
+    try:
+        return _call("bpf_prog_load", _PROG_XDP, NAME, b"Apache-2.0", code, len(code) // 8,
+                     _LOAD.pack(_LOAD.size, 0, 0, 0, flags))  # fmt: skip
+    except OSError:
+        if not flags:
+            raise
+        return _load(map_fd, flags=0)
 
 
 class Program:
     """Our program on an interface, and its map.  Closed with ``close()``; the program stays."""
 
     def __init__(self, ifindex: int, fd: int, map_fd: int, mode: str) -> None:
-        self.ifindex = ifindex
-        self.mode = mode
-        self._fd = fd
-        self._map = map_fd
+        self.ifindex, self.mode = ifindex, mode
+        self._fd, self._map = fd, map_fd
 
     @classmethod
     def find(cls, ifindex: int, ifname: str) -> Program | None:
         """The one that is there; Conflict if it is somebody else's."""
-        options = _QueryOptions(ctypes.sizeof(_QueryOptions))
-        _call("bpf_xdp_query", ifindex, 0, ctypes.byref(options))
-        number = options.drv_id or options.skb_id or options.hw_id or options.prog_id
+        answer = ctypes.create_string_buffer(_QUERY.pack(_QUERY.size, 0, 0, 0, 0, 0), _QUERY.size)
+        _call("bpf_xdp_query", ifindex, 0, answer)
+        _size, some, native, hardware, generic, mode = _QUERY.unpack(answer.raw)
+        number = native or generic or hardware or some
         if not number:
             return None
         fd = _call("bpf_prog_get_fd_by_id", number)
         try:
             map_id = ctypes.c_uint32()
-            info = _ProgramInfo(n_maps=1, map_ids=ctypes.addressof(map_id))
-            size = ctypes.c_uint32(ctypes.sizeof(info))
-            _call("bpf_obj_get_info_by_fd", fd, ctypes.byref(info), ctypes.byref(size))
-            if info.name != NAME or options.mode not in _MODES:
-                other = info.name.decode(errors="replace")
-                raise Conflict("interface", ifname, f"has another XDP program ({other})",
+            info = ctypes.create_string_buffer(
+                _INFO.pack(0, 1, ctypes.addressof(map_id), b""), _INFO.size)
+            _call("bpf_obj_get_info_by_fd", fd, info, ctypes.byref(ctypes.c_uint32(_INFO.size)))
+            name = _INFO.unpack(info.raw)[-1].rstrip(b"\0")
+            found = name.decode(errors="replace")
+            if name != NAME or mode not in _MODES:
+                raise Conflict("interface", ifname, f"has another XDP program ({found})",
                                f"Take it off first: ip link set dev {ifname} xdp off")  # fmt: skip
-            map_fd = _call("bpf_map_get_fd_by_id", map_id.value)
-            return cls(ifindex, fd, map_fd, _MODES[options.mode])
+            return cls(ifindex, fd, _call("bpf_map_get_fd_by_id", map_id.value), _MODES[mode])
         except BaseException:
             os.close(fd)
             raise
@@ -141,27 +119,26 @@ class Program:
     def attach(cls, ifindex: int, ifname: str) -> Program:
         """Native if the driver can, else generic."""
         map_fd = _call("bpf_map_create", _MAP_XSK, NAME, 4, 4, QUEUES_MAX, None)
-        fd = _load(map_fd)
+        program = cls(ifindex, _load(map_fd), map_fd, "")
         why: OSError | None = None
         for mode, flag in _FLAGS.items():
+            program.mode = mode
             try:
-                _call("bpf_xdp_attach", ifindex, fd, flag | _IF_NOEXIST, None)
-                return cls(ifindex, fd, map_fd, mode)
+                _call("bpf_xdp_attach", ifindex, program._fd, flag | _IF_NOEXIST, None)
+                return program
             except OSError as error:
                 why = error
                 if error.errno in (errno.EBUSY, errno.EEXIST, errno.ENODEV):
                     break
-        os.close(fd)
-        os.close(map_fd)
+        program.close()
         raise USwitchError("interface", ifname, f"takes no XDP program: {why}",
                            "The kernel's log may say why (a large MTU, LRO).")  # fmt: skip
 
     def place(self, queue: int, socket_fd: int) -> bool:
         """Have a queue's frames go to a socket; False: this kernel wants it to be set up first."""
-        key, value = ctypes.c_uint32(queue), ctypes.c_uint32(socket_fd)
+        key, value = struct.pack("=I", queue), struct.pack("=I", socket_fd)
         try:
-            _call("bpf_map_update_elem", self._map, ctypes.byref(key), ctypes.byref(value),
-                  ctypes.c_uint64(0))  # fmt: skip
+            _call("bpf_map_update_elem", self._map, key, value, ctypes.c_uint64(0))
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
                 return False
@@ -170,8 +147,8 @@ class Program:
 
     def detach(self) -> None:
         """Take it off, unless it was replaced meanwhile."""
-        options = _DetachOptions(ctypes.sizeof(_DetachOptions), self._fd)
-        _call("bpf_xdp_detach", self.ifindex, _FLAGS[self.mode], ctypes.byref(options))
+        options = _DETACH.pack(_DETACH.size, self._fd, 0)
+        _call("bpf_xdp_detach", self.ifindex, _FLAGS[self.mode], options)
 
     def close(self) -> None:
         os.close(self._fd)
