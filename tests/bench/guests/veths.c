@@ -7,6 +7,8 @@
  *
  *     veths IFNAME CPU MILLISECONDS SIZE
  *
+ * Prints how many it sent, and the share of the time that it waited for its
+ * CPU, in thousandths.
  * Run in the device's network namespace; needs CAP_NET_RAW.
  */
 #define _GNU_SOURCE
@@ -59,6 +61,20 @@ now_ms(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
+/* Share of the time that we were runnable and waited, since we began. */
+static unsigned long long
+waited_permille(void)
+{
+    unsigned long long ran = 0, waited = 0;
+    FILE *const file = fopen("/proc/self/schedstat", "r");
+
+    if (!file || fscanf(file, "%llu %llu", &ran, &waited) != 2)
+        perror("/proc/self/schedstat");
+    if (file)
+        fclose(file);
+    return ran + waited ? waited * 1000 / (ran + waited) : 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -85,6 +101,6 @@ main(int argc, char **argv)
 
         sent += n > 0 ? (uint64_t)n : 0;
     }
-    printf("sent=%llu\n", (unsigned long long)sent);
+    printf("sent=%llu waited=%llu\n", (unsigned long long)sent, waited_permille());
     return 0;
 }
