@@ -15,6 +15,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -36,12 +37,18 @@ class Caller:
         self._alive = alive
         self._buffer = b""
         self._last = 0
+        self._one = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(1.0)
         self._socket.connect(str(path))
 
     def call(self, module: str, function: str, arguments: Mapping[str, Any], timeout: float) -> Any:
-        """The function's result."""
+        """The function's result.  Calls of several threads wait for each other."""
+        with self._one:
+            return self._call(module, function, arguments, timeout)
+
+    def _call(self, module: str, function: str, arguments: Mapping[str, Any], timeout: float
+              ) -> Any:
         self._last += 1
         request = {"id": self._last, "module": module, "function": function,
                    "arguments": dict(arguments)}

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from testbed import TestbedError, vfio_guest
+from testbed.console import Result
 from testbed.inside import Caller, CallError, serve
-from testbed.vfio_guest import Adapter
+from testbed.vfio_guest import Adapter, Neighbours, Nested
 from testbed.wire import Wire
 
 
@@ -87,3 +90,66 @@ def test_adapter_has_its_own_port_and_cable() -> None:
     assert words[1].startswith("dgram,id=net1,local.type=unix,local.path=/run/n1.nic")
     assert words[3] == ("virtio-net-pci,disable-legacy=on,iommu_platform=on,id=nic1,netdev=net1,"
                         "mac=52:54:00:00:02:02,bus=port1,packed=on")
+
+
+def test_neighbours_are_functions_of_one_device() -> None:
+    words = Neighbours().arguments(4)
+    assert words[1].endswith("bus=port4,addr=0.0,multifunction=on")
+    assert words[3].endswith("bus=port4,addr=0.1")
+
+
+READY = "GUEST-READY 5.0"
+STALLED = "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"
+
+
+class Booting(Nested):
+    """Boots that say what they are told to say, and nothing after it."""
+
+    def __init__(self, directory: Path, *boots: str) -> None:
+        super().__init__("host", mock.Mock(), directory)
+        self.boots = list(boots)
+
+    def boot(self, nics: Sequence[object] = ()) -> None:
+        self._path("log").write_text(self.boots.pop(0))
+
+    def check(self) -> None:
+        """It runs."""
+
+    def run(self, command: str, timeout: float = 1.0) -> Result:
+        return Result("", 0)
+
+    def _start_caller(self) -> Caller:
+        return mock.Mock(spec=Caller)
+
+
+@pytest.mark.parametrize("hung", ["Linux version 6.1", STALLED])
+def test_a_boot_that_hangs_gets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hung: str
+) -> None:
+    monkeypatch.setattr(vfio_guest, "STUCK_SECONDS", 0.05)
+    host = Booting(tmp_path, hung, READY)
+    host.boot()
+    with pytest.warns(UserWarning, match="boot 1 of host"):
+        host.wait_ready()
+    assert (tmp_path / "host.boot1.log").read_text() == hung
+
+
+def test_a_stall_that_is_reported_again_is_no_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vfio_guest, "STUCK_SECONDS", 0.2)
+    host = Booting(tmp_path, STALLED)
+    host.boot()
+    log = tmp_path / "host.log"
+    monkeypatch.setattr(host, "check", lambda: log.write_text(log.read_text() + STALLED))
+    assert host._watch_boot(10) == "its kernel reports that it is stuck"
+
+
+def test_boots_that_hang_come_to_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vfio_guest, "STUCK_SECONDS", 0.05)
+    host = Booting(tmp_path, "one", "the other")
+    host.boot()
+    with pytest.warns(UserWarning), pytest.raises(TestbedError, match=r"(?s)no word.*the other"):
+        host.wait_ready()
