@@ -13,17 +13,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from testbed import echo, netns, stream, unprivileged, vfio_guest
+from testbed import TestbedError, echo, netns, stream, unprivileged, vfio_guest
 from testbed.cache import Cache
 from testbed.netns import Namespace
 from testbed.qemu import Network
-from testbed.vfio_guest import USER, Adapter, Model, Nested
+from testbed.vfio_guest import USER, Adapter, Model, Neighbours, Nested
 from testbed.wire import Peer, Wire
 
 LOGS = "USWITCH_VFIO_LOGS"  # a directory for the nested host's logs, kept after the run
@@ -68,29 +69,53 @@ class Lab:
     host: Nested
     directory: Path
     cards: dict[str, Card]
+    neighbours: tuple[str, str]  # PCI addresses: see vfio_guest.Neighbours
+    started: Future[Any]  # both daemons, while the first tests run
+
+    @contextlib.contextmanager
+    def taken(self, address: str) -> Iterator[None]:
+        """An adapter on vfio-pci, for the switch's user; afterwards the kernel has it as before."""
+        before = self.host.driver(address)
+        self.host.bind(address)
+        try:
+            yield
+        finally:
+            self.host.give_back(address)
+        assert self.host.driver(address) in (before, ""), "the kernel did not get it back"
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """Booted, with all adapters still with the kernel's drivers."""
-    directory = Path(tempfile.mkdtemp(prefix="uswitch-vfio-"))
-    unprivileged.own(directory, unprivileged.identity())
-    bed = vfio_guest.prepare(Cache(), print)
-    wires = [Wire(directory / f"n{slot}") for slot in range(len(ADAPTERS))]
-    host = Nested("host", bed.machine, directory)
-    try:
+    with contextlib.ExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="uswitch-vfio-"))
+        stack.callback(_keep_logs, directory)
+        unprivileged.own(directory, unprivileged.identity())
+        bed = vfio_guest.prepare(Cache(), print)
+        wires = [stack.enter_context(Wire(directory / f"n{slot}")) for slot in range(len(ADAPTERS))]
+        host = Nested("host", bed.machine, directory)
+        stack.enter_context(host)
         macs = [f"52:54:00:00:02:{slot + 1:02x}" for slot in range(len(ADAPTERS))]
-        host.boot([Adapter(model, wire.path, mac, options) for (model, options), wire, mac
-                   in zip(ADAPTERS.values(), wires, macs, strict=True)])
+        host.boot([*(Adapter(model, wire.path, mac, options) for (model, options), wire, mac
+                     in zip(ADAPTERS.values(), wires, macs, strict=True)), Neighbours()])
         host.wait_ready()
-        cards = {name: Card(slot, ADAPTERS[name][0], macs[slot], host.address(slot), wires[slot])
-                 for slot, name in enumerate(ADAPTERS)}
-        yield Lab(host, directory, cards)
-    finally:
-        host.kill()
-        for wire in wires:
-            wire.close()
-        _keep_logs(directory)
+        stack.callback(_collect, host, directory)
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
+        started = pool.submit(Switch(host).do, "start", options={"dataplane": {"workers": 1}})
+        cards = {name: Card(slot, model, macs[slot], host.addresses(slot)[0], wires[slot])
+                 for slot, (name, (model, _)) in enumerate(ADAPTERS.items())}
+        first, second = host.addresses(len(ADAPTERS))
+        yield Lab(host, directory, cards, (first, second), started)
+
+
+def _collect(host: Nested, directory: Path) -> None:
+    """What is lost with the host: the kernel's whole log, and those of all programs."""
+    with contextlib.suppress(TestbedError):
+        (directory / "apic.log").write_text(host.interrupt_state())
+        (directory / "kernel.log").write_text(host.kernel_log())
+        for path in host.run("ls /run/switch-*/*.log /tmp/inside.out").output.split():
+            name = Path(path).with_suffix(".log").name
+            (directory / name).write_text(host.run(f"tail -c 200000 {path}").output)
 
 
 def _keep_logs(directory: Path) -> None:
@@ -105,10 +130,13 @@ def _keep_logs(directory: Path) -> None:
 
 @pytest.fixture
 def host(lab: Lab) -> Iterator[Nested]:
-    """The nested host; a test that makes the IOMMU stop something calls forget_faults()."""
-    lab.host.forget_faults()
+    """The nested host; a test that makes the IOMMU stop something calls forget_faults().
+
+    An uplink of several tests is taken down between them, which must be as silent.
+    """
+    assert lab.host.forget_faults() == [], "since the last test"
     yield lab.host
-    assert lab.host.faults() == [], "the IOMMU had to stop an adapter"
+    assert lab.host.forget_faults() == [], "the IOMMU had to stop an adapter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +167,17 @@ class Switch:
 
 @pytest.fixture(scope="session")
 def switch(lab: Lab) -> Iterator[Switch]:
-    """Its log must tell of no surprise at the end."""
+    """Its log must tell of no surprise at the end, nor the kernel's."""
     running = Switch(lab.host)
-    who = running.do("start", options={"dataplane": {"workers": 1}})
+    who = lab.started.result()
     uid = int(lab.host.must(f"id -u {USER}"))
     assert {process["uid"] for process in who.values()} == {uid}, "not as the ordinary user"
     yield running
+    left = [row["port"]["name"] for row in running.api("uplink.list")["uplinks"]]
     log = running.do("stop")
-    (lab.directory / "uswitchd.log").write_text(log)
+    assert left == [], "a test left its uplink"
     assert "Traceback" not in log, log[-4000:]
+    assert lab.host.forget_faults() == [], "when the switch was stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +207,17 @@ class Uplink:
 @contextlib.contextmanager
 def added(lab: Lab, switch: Switch, card: Card, **settings: Any) -> Iterator[Uplink]:
     """An uplink with untagged frames in segment "red", VLAN 5 in "blue"."""
-    lab.host.bind(card.address)
     name = f"wire-{card.slot}"
     wanted = {"name": name, "pci": card.address, "segment": "red", "mtu": 9000,
               "trunk": [{"vid": VID, "segment": "blue"}], **settings}
-    switch.api("uplink.ensure", uplink=wanted, create_segments=True)
-    try:
-        uplink = Uplink(switch, card, name)
-        uplink.wait("up")
-        yield uplink
-    finally:
-        switch.do("api", verb="uplink.delete", params={"name": name})
+    with lab.taken(card.address):
+        switch.api("uplink.ensure", uplink=wanted, create_segments=True)
+        try:
+            uplink = Uplink(switch, card, name)
+            uplink.wait("up")
+            yield uplink
+        finally:
+            switch.do("api", verb="uplink.delete", params={"name": name})
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +249,13 @@ class Joined:
         sent = stream.send(self.outside, INSIDE, port, size)
         assert self.switch.do("heard", namespace=self.inside) == sent
 
-    def stream_out(self, size: int) -> None:
-        """To the wire."""
+    def stream_out(self, size: int) -> str:
+        """To the wire; returns the SHA-256 of what was sent."""
         with stream.Listener(self.outside, OUTSIDE) as listener:
             sent = self.switch.do("send", namespace=self.inside, address=OUTSIDE,
                                   port=listener.port, size=size)
             assert listener.digest() == sent
+        return str(sent)
 
 
 @contextlib.contextmanager

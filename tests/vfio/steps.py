@@ -37,6 +37,7 @@ class Inside:
     taps: dict[str, Tap] = {}
     listeners: dict[str, stream.Listener] = {}
     testpmd: Testpmd | None = None
+    held: list[int] = []
 
 
 def start(options: Json) -> Json:
@@ -184,6 +185,23 @@ def stop_guest(name: str) -> Json:
     Inside.switch.call("port.delete", name=name)
     return {"received": counters.rx_packets, "sent": counters.tx_packets,
             "dropped": counters.tx_dropped}
+
+
+def allow_memory(size: int) -> None:
+    """What the switch may lock from now on, as if its unit said so."""
+    for pid in (Inside.switch.daemon_pid, Inside.switch.dataplane_pid):
+        resource.prlimit(pid, resource.RLIMIT_MEMLOCK, (size, MEMLOCK))
+
+
+def hold(path: str) -> None:
+    """Be another process that has a VFIO group, until let_go()."""
+    Inside.held.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+
+
+def let_go() -> None:
+    """No longer."""
+    while Inside.held:
+        os.close(Inside.held.pop())
 
 
 def uplink_helper(words: list[str]) -> Json:

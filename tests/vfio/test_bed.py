@@ -16,9 +16,9 @@ MARK = b"a frame of the probe"
 ANSWER = (bytes.fromhex("525400000201 020202020202 88b5") + b"and from the wire..!").ljust(60)
 
 
-def _probe(host: Nested, card: Card, what: str) -> dict[str, Any]:
+def _probe(lab: Lab, card: Card, what: str) -> dict[str, Any]:
     """Run the probe as the user of the daemons, with little memory that it may lock."""
-    host.bind(card.address)
+    host = lab.host
 
     def answer(frame: bytes) -> None:
         if MARK in frame:
@@ -26,9 +26,10 @@ def _probe(host: Nested, card: Card, what: str) -> dict[str, Any]:
 
     card.wire.connect(answer)
     try:
-        said = host.must(f"cd {CHECKOUT} && prlimit --memlock={MEMLOCK} setpriv --reuid {USER} "
-                         f"--regid {USER} --clear-groups {host.python} -m tests.vfio.probe "
-                         f"{host.group(card.address)} {card.address} {what}")
+        with lab.taken(card.address):
+            said = host.must(f"cd {CHECKOUT} && prlimit --memlock={MEMLOCK} setpriv --reuid {USER} "
+                             f"--regid {USER} --clear-groups {host.python} -m tests.vfio.probe "
+                             f"{host.group(card.address)} {card.address} {what}")
     finally:
         card.wire.disconnect(answer)
     found: dict[str, Any] = json.loads(said)
@@ -39,7 +40,7 @@ def test_an_unprivileged_process_drives_an_adapter(lab: Lab, host: Nested) -> No
     """Group viable, registers and DMA both ways, and no word from the IOMMU."""
     card = lab.cards["spare"]
     frames = card.wire.frames
-    found = _probe(host, card, "send")
+    found = _probe(lab, card, "send")
     assert found["uid"] == int(host.must(f"id -u {USER}")) != 0
     assert found["id"] == "8086:10c9"
     assert (found["type1v2"], found["viable"], found["link"]) == (True, True, True)
@@ -52,7 +53,7 @@ def test_the_iommu_stops_an_adapter_that_reads_astray(lab: Lab, host: Nested) ->
     """A frame whose address was never mapped does not get onto the wire."""
     card = lab.cards["spare"]
     card.wire.keep()
-    _probe(host, card, "astray-read")
+    _probe(lab, card, "astray-read")
     faults = host.forget_faults()
     assert any("DMA Read" in line and card.address[5:] in line for line in faults), faults
     assert card.wire.receive(lambda frame: MARK in frame, timeout=0.5) is None
@@ -61,6 +62,6 @@ def test_the_iommu_stops_an_adapter_that_reads_astray(lab: Lab, host: Nested) ->
 def test_the_iommu_stops_an_adapter_that_writes_astray(lab: Lab, host: Nested) -> None:
     """A buffer whose address was never mapped."""
     card = lab.cards["spare"]
-    _probe(host, card, "astray-write")
+    _probe(lab, card, "astray-write")
     faults = host.forget_faults()
     assert any("DMA Write" in line and card.address[5:] in line for line in faults), faults

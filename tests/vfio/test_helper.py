@@ -11,25 +11,57 @@ from testbed.vfio_guest import USER, Nested
 from .conftest import Lab
 
 
-def _helper(host: Nested, *words: str) -> str:
+def _helper(host: Nested, *words: str) -> dict[str, Any]:
     done: dict[str, Any] = host.call("tests.vfio.steps", "uplink_helper", words=list(words))
+    return done
+
+
+def _done(host: Nested, *words: str) -> str:
+    done = _helper(host, *words)
     assert done["rc"] == 0, done
     return str(done["out"])
 
 
+def _rows(host: Nested) -> dict[str, dict[str, Any]]:
+    return {row["address"]: row for row in json.loads(_done(host, "list", "-f", "json"))}
+
+
 def _state(host: Nested, address: str) -> tuple[str, str]:
-    rows = json.loads(_helper(host, "list", "-f", "json"))
-    return next((row["kernel_driver"], row["state"]) for row in rows if row["address"] == address)
+    row = _rows(host)[address]
+    return row["kernel_driver"], row["state"]
 
 
 def test_bind_and_unbind(lab: Lab, host: Nested) -> None:
     """The group's device belongs to the switch's group while the adapter is bound."""
-    card = lab.cards["spare"]
-    host.bind(card.address, "igb")
-    assert _state(host, card.address) == ("igb", "free")
-    _helper(host, "bind", card.address)
-    assert _state(host, card.address) == ("vfio-pci", "bound")
-    node = f"/dev/vfio/{host.group(card.address)}"
-    assert host.must(f"stat -c %G {node}").strip() == USER
-    _helper(host, "unbind", card.address)
-    assert _state(host, card.address) == ("igb", "free")
+    address = lab.cards["spare"].address
+    assert _state(host, address) == ("igb", "free")
+    said = _done(host, "bind", address)
+    assert f"undo: uswitch-uplink unbind {address}" in said
+    assert _state(host, address) == ("vfio-pci", "bound")
+    node = f"/dev/vfio/{host.group(address)}"
+    assert host.must(f"stat -c '%G %a' {node}").split() == [USER, "660"]
+    host.call("tests.vfio.steps", "hold", path=node)
+    try:
+        refused = _helper(host, "unbind", address)
+        assert refused["rc"] == 1 and "has it open" in refused["err"], refused
+    finally:
+        host.call("tests.vfio.steps", "let_go")
+    _done(host, "unbind", address)
+    assert _state(host, address) == ("igb", "free")
+
+
+def test_refuses_what_the_host_needs(lab: Lab, host: Nested) -> None:
+    """An adapter with an address, and one whose group has a device that the kernel drives."""
+    address, (ours, other) = lab.cards["spare"].address, lab.neighbours
+    ifname = host.must(f"ls /sys/bus/pci/devices/{address}/net").strip()
+    host.must(f"ip address add 10.8.0.1/24 dev {ifname}; modprobe e1000e")
+    try:
+        rows = _rows(host)
+        assert rows[address]["state"] == rows[ours]["state"] == "refused"
+        assert "has the address 10.8.0.1/24" in rows[address]["why_not"][0]["why"]
+        assert f"{other} (8086:10d3, e1000e)" in rows[ours]["why_not"][0]["why"]
+        refused = _helper(host, "bind", address)
+        assert refused["rc"] == 1 and "has the address 10.8.0.1/24" in refused["err"], refused
+        assert host.driver(address) == "igb"
+    finally:
+        host.must(f"ip address flush dev {ifname}; modprobe -r e1000e")
