@@ -34,7 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "ml2": ("client", "api", "exceptions", "conf"),
     "dataplane": ("exceptions",),
     # Runs as root: as little of ours as can be, and nothing that talks to anybody.
-    "uplink": ("cmd.output", "exceptions", "version"),
+    "uplink": ("cmd.ending", "cmd.output", "exceptions", "version"),
     # The layouts and the library stay behind dataplane.native, the fake is the composer's.
     "daemon": ("api", "exceptions", "conf", "version", "uplink.devices",
                *(f"dataplane.{name}" for name in ("base", "layout", "live", "process",
