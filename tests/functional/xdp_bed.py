@@ -31,7 +31,7 @@ from vif_uswitch.dataplane.layout import KIND_XDP
 from vif_uswitch.dataplane.native import NativeSwitch
 from vif_uswitch.dataplane.statepage import StatePage
 from vif_uswitch.uplink import xdp
-from vif_uswitch.uplink.root import RootHost
+from vif_uswitch.uplink.host import RootHost
 
 TOP = Path(__file__).resolve().parents[2]
 UNTAGGED = native.constant("US_VID_UNTAGGED")

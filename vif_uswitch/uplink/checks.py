@@ -2,22 +2,25 @@
 """Whether an adapter may be taken from the kernel, and if not, every reason why.
 
 Decides only; reads through ``Host``.  What cannot be found out (``ip`` fails)
-is an error and never a yes.
+is an error and never a yes.  The part that has root's rights runs this file as
+a program without any, and does as it says (``RootHost.check``).
 """
 
 from __future__ import annotations
 
+import grp
 import json
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vif_uswitch.exceptions import USwitchError
+from vif_uswitch.cmd.output import plain
+from vif_uswitch.exceptions import Conflict, InvalidInput, NotFound, USwitchError
+from vif_uswitch.uplink.adapter import Device, group_devices, read_device
 from vif_uswitch.uplink.devices import switch_driver
-from vif_uswitch.uplink.host import Device, Host
+from vif_uswitch.uplink.host import CONFIG, GROUP, VFIO, Host
 
-VFIO = "vfio-pci"
-CONFIG = "/etc/uswitch/uplinks.d"
 CLASS_PCI_BRIDGE = 0x0604  # base class and subclass; VFIO accepts bridges of a group where they are
 # (module, parameter): set, the IOMMU or its interrupt remapping protects nothing.
 UNSAFE = (
@@ -70,16 +73,10 @@ def _ask(host: Host, *command: str) -> list[dict[str, Any]]:
     return answer
 
 
-def configured(host: Host) -> list[str]:
-    """Addresses of adapters that were given to the switch, by bind."""
-    return [name.removesuffix(".conf") for name in host.names(CONFIG)
-            if name.endswith(".conf") and not name.startswith(".")]  # fmt: skip
-
-
 def refusals(host: Host, device: Device, network: Network, together: Collection[str] = ()
              ) -> list[Refusal]:  # fmt: skip
     """Why not; the most serious first, none if it may be taken.  ``together``: taken in one go."""
-    ours = {*configured(host), *together, device.address}
+    ours = {*host.configured(), *together, device.address}
     return [
         *used_by_ip(host, device.interfaces, network),
         *_wrong_kind(device),
@@ -138,7 +135,7 @@ def _uppers(host: Host, interface: str) -> list[str]:
 def _in_use_otherwise(host: Host, device: Device) -> list[Refusal]:
     found = []
     if device.driver == VFIO:
-        if device.address not in configured(host):
+        if device.address not in host.configured():
             found.append(Refusal("it is on vfio-pci already, but not by uswitch-uplink: a virtual"
                                  " machine or another program may own it",
                                  "Take it back with the tool that gave it away."))
@@ -162,14 +159,15 @@ def _unconfined(host: Host, device: Device) -> list[Refusal]:
         Refusal(f"{parameter} of module {module} is set: {danger}",
                 f"Unset it: echo N > /sys/module/{module}/parameters/{parameter}, and remove it"
                 " from /etc/modprobe.d and the kernel's command line.")
-        for module, parameter, danger in UNSAFE if host.is_on(module, parameter)
+        for module, parameter, danger in UNSAFE
+        if host.text(f"/sys/module/{module}/parameters/{parameter}") in ("Y", "1")
     ]
 
 
 def _group_is_shared(host: Host, device: Device, ours: Collection[str]) -> list[Refusal]:
     """Who opens a group reaches all of its devices: they must be ours, bridges, or nobody's."""
     foreign = [
-        one for one in (host.group_devices(device.group) if device.group else ())
+        one for one in group_devices(host, device.group)
         if one.driver and one.pci_class >> 8 != CLASS_PCI_BRIDGE and one.address not in ours
     ]
     if not foreign:
@@ -182,3 +180,67 @@ def _group_is_shared(host: Host, device: Device, ours: Collection[str]) -> list[
         "Take all of them together: uswitch-uplink bind "
         + " ".join(sorted({device.address, *(one.address for one in foreign)}))
         if adapters else f"Put it into a slot with a group of its own. Or: {AF_XDP}")]
+
+
+def check_bind(host: Host, addresses: Sequence[str]) -> None:
+    """Raises the first reason why these may not be taken together."""
+    devices = [read_device(host, address) for address in addresses]
+    _check_group_exists()
+    network = read_network(host)
+    for device in devices:
+        if not device.is_network:
+            raise InvalidInput(
+                "PCI device", device.address, f"is no network adapter (class"
+                f" {device.pci_class:06x})", "'uswitch-uplink list' shows those of this host.",
+            )  # fmt: skip
+        _check_remembered(host, device)
+        for refusal in refusals(host, device, network, addresses):
+            raise Conflict("adapter", device.address, refusal.why, refusal.todo)
+
+
+def _check_group_exists() -> None:
+    try:
+        grp.getgrnam(GROUP)
+    except KeyError:
+        raise NotFound(
+            "group", GROUP, "does not exist, and nobody else shall open the adapter",
+            f"Make it, and let the daemon's user be in it: groupadd --system {GROUP}",
+        ) from None  # fmt: skip
+
+
+def _check_remembered(host: Host, device: Device) -> None:
+    """Cards that changed their slots: what was given away is not there, but another one."""
+    path = f"{CONFIG}/{device.address}.conf"
+    ids = f"vendor = {device.vendor:#06x}", f"device = {device.device:#06x}"
+    known = [line for line in host.text(path).splitlines() if not line.startswith("#")]
+    if device.address in host.configured() and tuple(known) != ids:
+        raise Conflict(
+            "adapter", device.address, f"is another one than was given to the switch ({device.ids}"
+            " now)", f"See {path}; then unbind it, and bind what you mean.",
+        )  # fmt: skip
+
+
+def check_unbind(host: Host, addresses: Sequence[str]) -> None:
+    """Raises why these are not ours to give back."""
+    for address in addresses:
+        if address not in host.configured() and read_device(host, address).driver == VFIO:
+            raise Conflict("adapter", address, f"is on {VFIO}, but not by uswitch-uplink",
+                           "Take it back with the tool that gave it away.")  # fmt: skip
+
+
+CHECKS = {"bind": check_bind, "unbind": check_unbind}
+
+
+def answer(host: Host, command: str, addresses: Sequence[str]) -> str:
+    """What ``RootHost.check`` reads: "yes", or exit status and reason."""
+    try:
+        CHECKS[command](host, addresses)
+    except USwitchError as error:
+        return f"{error.exit_status} {plain(str(error))}"
+    except OSError as error:
+        return f"1 {plain(str(error))}"
+    return "yes"
+
+
+if __name__ == "__main__":
+    print(answer(Host(), sys.argv[1], sys.argv[2:]))

@@ -1,85 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host as the helper sees it: PCI devices, their drivers, IOMMU groups and interfaces.
+"""The host in its files: sysfs, /etc and /dev, to read and, for root, to change.
 
-Reads only; ``root.py`` adds what changes the host.  Every path hangs below one
-directory and every program is started through one function, so that a test has
-a host of its own.  Everything is read anew each time: devices and drivers come
-and go, and what vanishes while it is read counts as absent.
+Every path hangs below one directory and every program is started by one function, so that a test
+has a host of its own.  What vanishes while it is read counts as absent.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import grp
 import os
-import re
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vif_uswitch.exceptions import InvalidInput, NotFound, USwitchError
-
-CLASS_NETWORK = 0x02  # PCI Code and ID Assignment Specification, 1.1: base class
+VFIO = "vfio-pci"
+GROUP = "uswitch"  # who may open adapters
+CONFIG = "/etc/uswitch/uplinks.d"  # a file for each adapter that was given to the switch
+HERE = Path(__file__).resolve().parents[2]  # where "python -m" finds this very package
+NOBODY = 65534  # owns nothing, on every Linux
 PROGRAM_S = 60.0  # the longest that ip, modprobe or udevadm may take
-_ADDRESS = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+LOCK = "/run/uswitch-uplink.lock"
+LOCK_TRIES = 30  # one a second
 
-Run = Callable[[Sequence[str]], str]
+
+class Refused(Exception):
+    """What was asked for is not done: which, why, and what to do, for an operator."""
+
+    status = 1  # what the program ends with; 4: there is no such thing
 
 
-def run_program(command: Sequence[str]) -> str:
-    """Standard output of a program that ended well; looked for in the system's directories only."""
+def run_program(command: Sequence[str], user: int | None = None) -> str:
+    """What a program of the system says, if it ends well.  ``user``: whose rights it has."""
+    line = " ".join(command)
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     try:
         done = subprocess.run(
-            list(command), capture_output=True, check=False, text=True, errors="replace",
-            timeout=PROGRAM_S, env=environment, stdin=subprocess.DEVNULL,
+            list(command), capture_output=True, check=False, text=True, errors="replace", cwd=HERE,
+            timeout=PROGRAM_S, env=environment, stdin=subprocess.DEVNULL, user=user, group=user,
+            extra_groups=None if user is None else (),
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise USwitchError("command", " ".join(command), f"could not be run: {error}") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ChildProcessError(f"command {line}: could not be run: {error}") from error
     if done.returncode:
         said = " ".join(done.stderr.split()) or "it says nothing"
-        raise USwitchError("command", " ".join(command), f"failed ({done.returncode}): {said}")
+        raise ChildProcessError(f"command {line}: failed ({done.returncode}): {said}")
     return done.stdout
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A PCI device as sysfs shows it."""
-
-    address: str  # 0000:03:00.0
-    vendor: int
-    device: int
-    pci_class: int  # 24 bits: base class, subclass, interface
-    driver: str  # of the kernel, "" if there is none
-    group: str  # number of its IOMMU group, "" without an IOMMU
-    interfaces: tuple[str, ...]  # in this network namespace
-    n_vfs: int  # virtual functions that are switched on
-    is_vf: bool
-
-    @property
-    def is_network(self) -> bool:
-        return self.pci_class >> 16 == CLASS_NETWORK
-
-    @property
-    def ids(self) -> str:
-        return f"{self.vendor:04x}:{self.device:04x}"
-
-
-def normal_address(text: str) -> str:
-    """A PCI address with its domain, in lower case; InvalidInput if it is none."""
-    address = text.lower()
-    if not _ADDRESS.fullmatch(address):
-        raise InvalidInput(
-            "PCI address", text, "is malformed: it looks like 0000:03:00.0",
-            "'uswitch-uplink list' shows the adapters of this host.",
-        )  # fmt: skip
-    return address if address.count(":") == 2 else f"0000:{address}"
 
 
 class Host:
     """``root``: what all paths hang below; ``run`` starts programs."""
 
-    def __init__(self, root: str = "/", run: Run = run_program) -> None:
+    def __init__(self, root: str = "/", run: Callable[..., str] = run_program) -> None:
         self.root = Path(root)
         self.run = run
 
@@ -93,58 +69,100 @@ class Host:
             return ""
 
     def names(self, absolute: str) -> list[str]:
-        try:
-            return sorted(os.listdir(self.path(absolute)))
-        except OSError:
-            return []
+        return sorted(one.name for one in self.path(absolute).glob("*"))
 
     def link(self, absolute: str) -> str:
-        """Last part of where a symbolic link leads, "" if there is none."""
+        """The last part of where a symbolic link leads, "" if there is none."""
         try:
             return os.path.basename(os.readlink(self.path(absolute)))
         except OSError:
             return ""
 
-    def device(self, address: str) -> Device:
-        """``address`` in normal form; NotFound if there is no such device."""
-        where = f"/sys/bus/pci/devices/{address}"
-        if not self.path(where).is_dir():
-            raise NotFound(
-                "PCI device", address, "does not exist",
-                "'uswitch-uplink list' shows the adapters of this host.",
-            )  # fmt: skip
-        # A virtio device lies between the PCI device and its interface.
-        above = [where, *(f"{where}/{n}" for n in self.names(where) if n.startswith("virtio"))]
-        return Device(
-            address=address,
-            vendor=_number(self.text(f"{where}/vendor"), 16),
-            device=_number(self.text(f"{where}/device"), 16),
-            pci_class=_number(self.text(f"{where}/class"), 16),
-            driver=self.link(f"{where}/driver"),
-            group=self.link(f"{where}/iommu_group"),
-            interfaces=tuple(name for path in above for name in self.names(f"{path}/net")),
-            n_vfs=_number(self.text(f"{where}/sriov_numvfs"), 10),
-            is_vf=bool(self.link(f"{where}/physfn")),
-        )
+    def driver(self, address: str) -> str:
+        """The kernel's, of a PCI device; "" if there is none."""
+        return self.link(sysfs(address, "driver"))
 
-    def adapters(self) -> list[Device]:
-        return [device for device in self._devices("/sys/bus/pci/devices") if device.is_network]
+    def interfaces(self, address: str) -> list[str]:
+        """Of an adapter, in this network namespace.  virtio has a device in between."""
+        where = self.path(sysfs(address))
+        return sorted(one.name for way in ("net/*", "virtio*/net/*") for one in where.glob(way))
 
-    def group_devices(self, group: str) -> list[Device]:
-        return self._devices(f"/sys/kernel/iommu_groups/{group}/devices")
+    def configured(self) -> list[str]:
+        """Addresses of adapters that were given to the switch, by bind."""
+        return sorted(one.stem for one in self.path(CONFIG).glob("[!.]*.conf"))
 
-    def _devices(self, directory: str) -> list[Device]:
-        found = []
-        for name in self.names(directory):
-            with suppress(NotFound):
-                found.append(self.device(name))
-        return found
 
-    def is_on(self, module: str, parameter: str) -> bool:
-        return self.text(f"/sys/module/{module}/parameters/{parameter}") in ("Y", "1")
+def sysfs(address: str, name: str = "") -> str:
+    return f"/sys/bus/pci/devices/{address}/{name}"
 
-def _number(text: str, base: int) -> int:
-    try:
-        return int(text, base)
-    except ValueError:
-        return 0
+
+class RootHost(Host):
+    def check(self, command: str, addresses: Sequence[str]) -> None:
+        """Whether that may be done.  To find out takes no rights, so who does it has none."""
+        program = (sys.executable, "-m", "vif_uswitch.uplink.checks", command, *addresses)
+        answer, _, text = self.run(program, NOBODY).strip().partition(" ")
+        if answer != "yes":
+            error = Refused(text or "the checks have no answer")
+            error.status = 4 if answer == "4" else 1
+            raise error
+
+    def gid(self) -> int:
+        return grp.getgrnam(GROUP).gr_gid
+
+    def attempt(self, *command: str) -> None:
+        """What helps where it can: a container has no udevd, a kernel not every module."""
+        with suppress(OSError):
+            self.run(command)
+
+    def write(self, absolute: str, text: str) -> None:
+        """A value into an existing file of sysfs, in one write."""
+        path = self.path(absolute)
+        try:
+            with open(os.open(path, os.O_WRONLY), "wb", buffering=0) as file:
+                file.write(text.encode("ascii"))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+    def store(self, absolute: str, text: str) -> bool:
+        """A file of /etc, whole or not at all; a link there is replaced.  False: it was so."""
+        path = self.path(absolute)
+        if path.is_file() and not path.is_symlink() and path.read_text("utf-8") == text:
+            return False
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        with fresh.open("x", encoding="ascii") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+        return True
+
+    def holders(self, nodes: Sequence[str]) -> str:
+        """Who has one of these device files open: "uswitch-datapla (4711)"; "" for nobody."""
+        found = set()
+        for link in self.path("/proc").glob("[0-9]*/fd/*"):
+            with suppress(OSError):
+                if os.readlink(link) in nodes:
+                    pid = link.parts[-3]
+                    found.add(f"{ascii(self.text(f'/proc/{pid}/comm'))[1:-1]} ({pid})")
+        try:  # the kernel lets one only have a VFIO group, or a device of it
+            os.close(os.open(self.path(nodes[0]), os.O_RDWR))
+        except OSError as error:
+            found |= {"a process"} if error.errno == errno.EBUSY and not found else set()
+        return ", ".join(sorted(found))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One helper at a time changes this host."""
+        self.path(LOCK).parent.mkdir(parents=True, exist_ok=True)
+        with self.path(LOCK).open("w", encoding="ascii") as file:
+            for left in reversed(range(LOCK_TRIES)):
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                if not left:
+                    raise Refused(f"uswitch-uplink: another one is at work. See: fuser -v {LOCK}")
+                time.sleep(1.0)
+            yield

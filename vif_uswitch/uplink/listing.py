@@ -13,9 +13,10 @@ from typing import Any
 
 from vif_uswitch.cmd import output
 from vif_uswitch.cmd.output import Column
-from vif_uswitch.uplink.checks import VFIO, Network, configured, read_network, refusals
+from vif_uswitch.uplink.adapter import Device, adapters, group_devices
+from vif_uswitch.uplink.checks import Network, read_network, refusals
 from vif_uswitch.uplink.devices import switch_driver
-from vif_uswitch.uplink.host import Device, Host
+from vif_uswitch.uplink.host import VFIO, Host
 
 Row = dict[str, Any]
 
@@ -50,12 +51,12 @@ def udev_names() -> dict[str, tuple[str, str]]:
 def rows(host: Host) -> list[Row]:
     network, named = read_network(host), udev_names()
     return [_row(host, device, network, named.get(device.address, ("", "")))
-            for device in host.adapters()]  # fmt: skip
+            for device in adapters(host)]  # fmt: skip
 
 
 def _row(host: Host, device: Device, network: Network, name: tuple[str, str]) -> Row:
     why_not = refusals(host, device, network)
-    bound = device.driver == VFIO and device.address in configured(host)
+    bound = device.driver == VFIO and device.address in host.configured()
     return {
         "address": device.address,
         "vendor_id": f"{device.vendor:04x}",
@@ -67,7 +68,7 @@ def _row(host: Host, device: Device, network: Network, name: tuple[str, str]) ->
         "iommu_group": int(device.group) if device.group.isdigit() else None,
         "group_devices": [
             {"address": one.address, "ids": one.ids, "kernel_driver": one.driver}
-            for one in (host.group_devices(device.group) if device.group else ())
+            for one in group_devices(host, device.group)
         ],
         "switch_driver": switch_driver(device.vendor, device.device),
         "state": "bound" if bound else "refused" if why_not else "free",

@@ -30,8 +30,7 @@ from typing import Any
 from vif_uswitch.cmd.output import plain
 from vif_uswitch.exceptions import Conflict, Forbidden, InvalidInput, NotFound, USwitchError
 from vif_uswitch.uplink import checks
-from vif_uswitch.uplink.host import Host
-from vif_uswitch.uplink.root import RootHost
+from vif_uswitch.uplink.host import Host, RootHost
 from vif_uswitch.uplink.xdp_program import Program
 from vif_uswitch.version import version
 

@@ -8,8 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vif_uswitch.exceptions import USwitchError
-from vif_uswitch.uplink.root import RootHost
+from vif_uswitch.uplink import checks
+from vif_uswitch.uplink.host import NOBODY, RootHost
 
 NIC = "0000:03:00.0"
 SECOND = "0000:03:00.1"
@@ -21,9 +21,8 @@ class FakeHost(RootHost):
     """``fail`` names a file that cannot be written, or a program that fails."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(str(root), self._run, os.getgid())
+        super().__init__(str(root), self._run)
         self.fail = ""
-        self.busy = False
         self.ip: dict[str, object] = {"address": [], "-4": [], "-6": []}
         self.commands: list[str] = []
         self.writes: list[tuple[str, str]] = []
@@ -33,7 +32,7 @@ class FakeHost(RootHost):
         self.put("/sys/bus/pci/drivers_probe")
         self.put("/dev/iommu")
         self.path("/dev/iommu").chmod(0o600)
-        self.driver("vfio-pci")
+        self.add_driver("vfio-pci")
 
     # ---- building ----
 
@@ -48,7 +47,7 @@ class FakeHost(RootHost):
         path.unlink(missing_ok=True)
         path.symlink_to(target)
 
-    def driver(self, name: str) -> None:
+    def add_driver(self, name: str) -> None:
         self.put(f"/sys/bus/pci/drivers/{name}/unbind")
 
     def parameter(self, module: str, name: str, value: str) -> None:
@@ -107,7 +106,7 @@ class FakeHost(RootHost):
                 self._attach(text, override)
 
     def _attach(self, address: str, driver: str) -> None:
-        self.driver(driver)
+        self.add_driver(driver)
         self.symlink(f"/sys/bus/pci/devices/{address}/driver", f"../../drivers/{driver}")
         if driver == "vfio-pci":
             group = self.link(f"/sys/bus/pci/devices/{address}/iommu_group")
@@ -129,16 +128,23 @@ class FakeHost(RootHost):
                 self.path("/dev/vfio/devices/vfio0").unlink()
         self.path(f"{where}/driver").unlink()
 
-    def is_open(self, node: str) -> bool:
-        return self.busy or super().is_open(node)
+    def gid(self) -> int:
+        return os.getgid()
 
-    def _run(self, command: Sequence[str]) -> str:
+    def interfaces(self, address: str) -> list[str]:
+        """They come and go with the kernel's driver."""
+        return super().interfaces(address) if self.driver(address) not in ("", "vfio-pci") else []
+
+    def _run(self, command: Sequence[str], user: int | None = None) -> str:
+        if "vif_uswitch.uplink.checks" in command:
+            assert user == NOBODY
+            return checks.answer(self, command[3], command[4:])
         line = " ".join(command)
         self.commands.append(line)
         if self.fail and line.startswith(self.fail):
-            raise USwitchError("command", line, "failed (1): it says so")
+            raise ChildProcessError(f"command {line}: failed (1): it says so")
         if line == "modprobe vfio-pci":
-            self.driver("vfio-pci")
+            self.add_driver("vfio-pci")
         if command[0] != "ip":
             return ""
         key = "address" if "address" in command else command[2]
@@ -147,7 +153,7 @@ class FakeHost(RootHost):
     # ---- looking ----
 
     def driver_of(self, address: str = NIC) -> str:
-        return self.link(f"/sys/bus/pci/devices/{address}/driver")
+        return self.driver(address)
 
     def files(self) -> dict[str, str]:
         """Everything below /etc, and what the adapters are bound to: what undo must bring back."""
