@@ -262,6 +262,66 @@ UPLINK_OPTS: list[cfg.Opt] = [
     ),
 ]
 
+STATIC_UPLINK_OPTS: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "pci",
+        default="",
+        help="An uplink that is there from the start: one section [uplink:NAME] for each. Its name,"
+        " and all of it, is changed here only; the API refuses to. PCI address of the adapter, as"
+        " 'uswitch-uplink list' shows it, if the switch drives it itself. Either this or ifname is"
+        " needed.",
+    ),
+    cfg.StrOpt(
+        "ifname",
+        default="",
+        help="Name of the network device, if the kernel keeps it and the switch uses AF_XDP.",
+    ),
+    cfg.StrOpt(
+        "physnet",
+        default="",
+        help="Name of the physical network behind it, as Neutron knows it.",
+    ),
+    cfg.StrOpt(
+        "segment",
+        help="Segment of frames without a VLAN tag. Segments that do not exist are made. Not set:"
+        " such frames are dropped.",
+    ),
+    cfg.ListOpt(
+        "vlans",
+        default=[],
+        help="VLAN ids and their segments, for example 100=blue,200=red.",
+    ),
+    cfg.IntOpt("mtu", min=68, max=65521, help="Like mtu in [port_defaults], which is the default."),
+    cfg.IntOpt("queues", min=1, max=8, help="Queue pairs, exactly. Not set: see [uplink]."),
+    cfg.IntOpt("ring_size", min=0, max=32768, help="Like ring_size in [uplink], the default."),
+    cfg.IntOpt("irq_us", min=0, max=10_000, help="Like irq_us in [uplink], the default."),
+    cfg.BoolOpt(
+        "zero_copy",
+        default=False,
+        help="With pci: send out of the guests' memory without a copy, all of which is locked for"
+        " that. With ifname: zero-copy sockets.",
+    ),
+    cfg.BoolOpt("lro", default=False, help="Let the adapter join received TCP segments."),
+    cfg.IntOpt(
+        "fdb_quota", min=0, max=5 * 1048576, help="Like fdb_quota in [uplink], the default."
+    ),
+    cfg.IntOpt(
+        "flood_rate", min=0, max=2**32 - 1, help="Like flood_rate in [port_defaults], the default."
+    ),
+    cfg.IntOpt(
+        "flood_burst",
+        min=0,
+        max=2**32 - 1,
+        help="Like flood_burst in [port_defaults], the default.",
+    ),
+    cfg.BoolOpt("admin_up", default=True, help="Whether frames flow."),
+    cfg.StrOpt("description", default="", help="A note for operators."),
+]
+
+UPLINK_PREFIX = "uplink:"
+UPLINK_SAMPLE = "uplink:<name>"
+"""The section as the sample has it, without any option: stands for nothing."""
+
 GROUPS: dict[str, list[cfg.Opt]] = {
     "DEFAULT": [*DEFAULT_OPTS, *CLI_OPTS],
     "dataplane": DATAPLANE_OPTS,
@@ -272,7 +332,13 @@ GROUPS: dict[str, list[cfg.Opt]] = {
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Entry point ``oslo.config.opts``."""
-    return [(group, list(opts)) for group, opts in GROUPS.items()]
+    groups = {**GROUPS, UPLINK_SAMPLE: STATIC_UPLINK_OPTS}
+    return [(group, list(opts)) for group, opts in groups.items()]
+
+
+def static_uplinks(conf: cfg.ConfigOpts) -> list[str]:
+    """Names of the uplinks that ``conf`` has a section for, each in ``conf["uplink:NAME"]``."""
+    return sorted(group.removeprefix(UPLINK_PREFIX) for group in conf if UPLINK_PREFIX in group)
 
 
 def load(argv: Sequence[str], version: str) -> cfg.ConfigOpts:
@@ -289,9 +355,13 @@ def load(argv: Sequence[str], version: str) -> cfg.ConfigOpts:
     try:
         conf(list(argv), project="uswitch", prog="uswitchd", version=version)
         files = [*(conf.config_file or []), *_dir_files(conf)]
+        uplinks: set[str] = set()
         for path in files:
-            _refuse_unknown(path)
-        for group, opts in GROUPS.items():
+            uplinks |= _refuse_unknown(path)
+        _refuse_twins(uplinks)
+        for group in uplinks:
+            conf.register_opts(STATIC_UPLINK_OPTS, group=cfg.OptGroup(group))
+        for group, opts in {**GROUPS, **dict.fromkeys(uplinks, STATIC_UPLINK_OPTS)}.items():
             for opt in opts:
                 _value(conf, group, opt)
     except cfg.ConfigFilesNotFoundError as error:
@@ -332,17 +402,37 @@ def _value(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt) -> object:
         raise InvalidInput(f"option {opt.dest} in [{group}]", None, why) from None
 
 
-def _refuse_unknown(path: str) -> None:
-    """oslo.config ignores what it does not know; a misspelt option must not pass for a set one."""
+def _refuse_unknown(path: str) -> set[str]:
+    """oslo.config ignores what it does not know; a misspelt option must not pass for a set one.
+
+    Returns the sections of uplinks.
+    """
     sections: dict[str, dict[str, list[str]]] = {}
     cfg.ConfigParser(path, sections).parse()
+    uplinks = {name for name, values in sections.items() if name.startswith(UPLINK_PREFIX)
+               and (values or name != UPLINK_SAMPLE)}  # fmt: skip
     for section, values in sections.items():
-        if section not in GROUPS:
-            raise _unknown("section", f"[{section}]", list(GROUPS), section, path)
-        names = [opt.dest for opt in GROUPS[section]]
+        if section in uplinks or section == UPLINK_SAMPLE:
+            names = [opt.dest for opt in STATIC_UPLINK_OPTS]
+        elif section in GROUPS:
+            names = [opt.dest for opt in GROUPS[section]]
+        else:
+            raise _unknown("section", f"[{section}]", [*GROUPS, "uplink:NAME"], section, path)
         for name in values:
             if name.replace("-", "_") not in names:
                 raise _unknown("option", f"{name} in [{section}]", names, name, path)
+    return uplinks
+
+
+def _refuse_twins(sections: set[str]) -> None:
+    """oslo.config takes sections for the same whose names differ in case only; uplinks are two."""
+    for section in sections:
+        for other in sections:
+            if section < other and section.lower() == other.lower():
+                raise InvalidInput(
+                    "section", f"[{other}]", f"differs from [{section}] in case only",
+                    "Give one of the two uplinks another name.",
+                )  # fmt: skip
 
 
 def _unknown(what: str, shown: str, names: list[str], name: str, path: str) -> InvalidInput:

@@ -104,7 +104,7 @@ def test_a_wrong_command_line_is_a_usage_error(argv: list[str]) -> None:
 
 def test_every_option_has_a_help_text_and_is_listed() -> None:
     listed = dict(conf.list_opts())
-    assert set(listed) == {"DEFAULT", "dataplane", "port_defaults", "uplink"}
+    assert set(listed) == {"DEFAULT", "dataplane", "port_defaults", "uplink", "uplink:<name>"}
     for opts in listed.values():
         for opt in opts:
             assert opt.help and opt.help.endswith("."), opt.name

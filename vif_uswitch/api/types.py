@@ -282,6 +282,7 @@ class Uplink(Result, frozen=True):
     """A port whose peer is a network adapter.  ``adapter``: null while there is none."""
 
     port: Port
+    origin: Literal["api", "config"]  # who made it, and may change and delete it
     ring_size: int  # 0: the driver's choice
     irq_us: int
     zero_copy: bool

@@ -40,6 +40,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("rx_missed", "Missed", text.count, right=True),
     Column("reason", "Reason", shown=False),
     Column("type", "Type", shown=False),
+    Column("origin", "Origin", shown=False),
     Column("id", "Id", right=True, shown=False),
     Column("mac", "MAC", shown=False),
     Column("device_id", "Device id", shown=False),
@@ -72,6 +73,7 @@ SHOW_COLUMNS: tuple[Column, ...] = (
     Column("type", "Type"),
     Column("device", "Device"),
     Column("physnet", "Physnet"),
+    Column("origin", "Origin"),
     Column("link", "Link"),
     Column("reason", "Reason"),
     Column("speed_mbps", "Speed", _speed),
@@ -218,7 +220,7 @@ def flat(uplink: Json) -> Json:
     untagged = [f"{UNTAGGED}={about['segment']}"] if about["segment"] is not None else []
     row = {
         **about,
-        **{key: uplink[key] for key in ("ring_size", "irq_us", "zero_copy", "lro")},
+        **{key: uplink[key] for key in ("origin", "ring_size", "irq_us", "zero_copy", "lro")},
         "device": text.where(about),
         "vlans": untagged + [f"{row['vid']}={row['segment']}" for row in about["trunk"]],
         "rx_missed": adapter.get("counters", {}).get("rx_missed"),

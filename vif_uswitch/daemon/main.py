@@ -32,6 +32,7 @@ from vif_uswitch.daemon.notify import notify, watchdog_interval_s
 from vif_uswitch.daemon.ports import PortDefaults, UplinkDefaults
 from vif_uswitch.daemon.reconcile import Reconciler
 from vif_uswitch.daemon.state import StateStore
+from vif_uswitch.daemon.uplink import static
 from vif_uswitch.daemon.uplink.watch import DeviceWatcher
 from vif_uswitch.daemon.vhost import features as virtio
 from vif_uswitch.exceptions import InvalidInput, NotFound, Unavailable, USwitchError
@@ -74,7 +75,7 @@ async def run(conf: cfg.ConfigOpts) -> None:
     _take_directories(conf)
 
     store = StateStore(conf.state_dir)
-    desired = store.load()
+    desired = static.bring_in(store, static.specs(conf))
     settings = fabric_settings(conf)
     fabric = Fabric(settings)
     reconciler = Reconciler(conf.vhost_socket_dir, port_defaults(conf), store, desired, fabric)

@@ -90,6 +90,7 @@ class Port:
     lro: bool = False
     admin_up: bool = True
     description: str = ""
+    static: bool = False  # an uplink of the configuration; nobody else may change it
 
     def segments(self) -> set[str]:
         """Names of the segments the port has a row for."""
@@ -289,6 +290,15 @@ def uplink(desired: Desired, name: str) -> Port:
 
 def uplinks(desired: Desired) -> list[str]:
     return sorted(port.name for port in desired.ports.values() if port.kind.is_uplink)
+
+
+def refuse_static(port: Port) -> None:
+    """What the configuration made, only the configuration changes."""
+    if port.static:
+        raise Conflict(
+            "uplink", port.name, "comes from the configuration, and would come back with it",
+            f"Change section [uplink:{port.name}] there, and restart uswitchd.",
+        )  # fmt: skip
 
 
 def delete_port(desired: Desired, name: str) -> Desired:

@@ -259,6 +259,7 @@ class Reconciler:
 
     async def _replace(self, former: Port, port: Port, create_segments: bool) -> None:
         if port != former:
+            ports.refuse_static(former)
             await self._put(port, create_segments)
             LOG.info("port %s changed", port.name)
         elif port.name in self._failures:
@@ -270,6 +271,7 @@ class Reconciler:
             port = self.desired.ports.get(name)
             if port is None:
                 return False
+            ports.refuse_static(port)
             await self._commit(ports.delete_port(self.desired, name))
             self._forget_failure(name)
             await self._remove(port.port_id)

@@ -20,6 +20,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -30,7 +31,9 @@ from vif_uswitch.daemon import ports
 from vif_uswitch.daemon.ports import Desired, Port, Segment, format_mac
 from vif_uswitch.exceptions import InvalidInput, ResourceExhausted, StateDamaged, Unavailable
 
-FORMAT = 2  # 1 had no uplinks; a state without any is still written so, for earlier releases
+# 1 had no uplinks, 2 none of the configuration.  A state without any is still written so, for
+# earlier releases.
+FORMAT = 3
 FILE = "state.json"
 SIZE_MAX = 64 * 2**20  # 1024 ports with full trunk tables stay below
 
@@ -45,6 +48,7 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _UplinkRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: int
     uplink: api.UplinkSpec
+    static: bool = False  # the configuration has it: kept for the sake of its id
 
 
 class _Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,11 +77,17 @@ def encode(desired: Desired) -> bytes:
     every = desired.ports.values()
     rows = ({"id": port.port_id, "port": _spec(port)} for port in every if not port.kind.is_uplink)
     parts = [_lines("segments", segments), _lines("ports", rows)]
-    uplinks = [{"id": port.port_id, "uplink": _spec(port)} for port in every if port.kind.is_uplink]
+    uplinks = [port for port in every if port.kind.is_uplink]
     if uplinks:
-        parts.append(_lines("uplinks", uplinks))
-    parts.insert(0, f'"format": {FORMAT if uplinks else 1}')
+        parts.append(_lines("uplinks", map(_uplink_row, uplinks)))
+    needed = FORMAT if any(port.static for port in uplinks) else 2 if uplinks else 1
+    parts.insert(0, f'"format": {needed}')
     return ("{\n" + ",\n".join(parts) + "\n}\n").encode("ascii")
+
+
+def _uplink_row(port: Port) -> dict[str, Any]:
+    row = {"id": port.port_id, "uplink": _spec(port)}
+    return {**row, "static": True} if port.static else row
 
 
 def _lines(name: str, items: Iterable[dict[str, Any]]) -> str:
@@ -147,7 +157,7 @@ def decode(data: bytes, path: str) -> Desired:
     try:
         content = msgspec.convert(value, _File)
         every = [_port(row.id, row.port) for row in content.ports]
-        every += [_port(row.id, row.uplink) for row in content.uplinks]
+        every += [replace(_port(row.id, row.uplink), static=row.static) for row in content.uplinks]
         desired = Desired(
             {port.name: port for port in every},
             {row.name: Segment(row.id, row.name, row.description) for row in content.segments},

@@ -132,7 +132,7 @@ def edited(change: Callable[[dict[str, Any]], Any]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda v: v.update(format=3), "newer release"),
+        (lambda v: v.update(format=4), "newer release"),
         (lambda v: v.update(format=0), "format is 0"),
         (lambda v: v.update(format=True), "bool"),
         (lambda v: v.pop("format"), "format is None"),

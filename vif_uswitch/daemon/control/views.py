@@ -90,6 +90,7 @@ def uplink_view(
     config = config_of(desired, port, defaults)
     return api.Uplink(
         port=port_view(desired, port, defaults, live),
+        origin="config" if port.static else "api",
         ring_size=config.ring_size,
         irq_us=config.irq_us,
         zero_copy=config.zero_copy,
