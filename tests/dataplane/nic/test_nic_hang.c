@@ -7,6 +7,8 @@
  */
 #include "harness.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "nic/igb_model.h"
@@ -435,6 +437,50 @@ TEST(no_model_is_at_the_same_place_and_suspected)
     }
 }
 
+/**
+ * struct worker - a thread that sends
+ * @m: model, sends at once
+ * @p: port
+ * @done: it is through
+ */
+struct worker {
+    const struct model *m;
+    struct port *p;
+    _Atomic bool done;
+};
+
+static void *work(void *arg)
+{
+    struct worker *const w = arg;
+    unsigned sent = 0;
+
+    for (unsigned i = 0; i < 20000; i++) {
+        (void)send(w->p, 64);
+        sent += w->m->sent();
+    }
+    CHECK_EQ(sent, 20000);
+    atomic_store(&w->done, true);
+    return NULL;
+}
+
+/* What is read is written by a worker meanwhile; the registers of the other models know one thread only. */
+TEST(virtio_is_looked_at_beside_a_worker)
+{
+    for (unsigned i = 0; i < N_MODELS; i++) {
+        struct worker w = { .m = &models[i] };
+        pthread_t thread;
+
+        if (models[i].create == igb_create || models[i].create == ixgbe_create)
+            continue;
+        w.p = w.m->create();
+        REQUIRE(pthread_create(&thread, NULL, work, &w) == 0);
+        while (!atomic_load(&w.done))
+            CHECK(!look(w.p, 0));
+        pthread_join(thread, NULL);
+        end_model(w.m, w.p);
+    }
+}
+
 MAIN
 {
     RUN(a_hang_takes_its_time);
@@ -447,4 +493,5 @@ MAIN
     RUN(every_model_is_caught_and_mended);
     RUN(no_model_is_idle_and_suspected);
     RUN(no_model_is_at_the_same_place_and_suspected);
+    RUN(virtio_is_looked_at_beside_a_worker);
 }
