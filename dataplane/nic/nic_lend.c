@@ -55,7 +55,7 @@ static void nic_lend_look(void *queue)
 
     if (!spin_try_lock(&q->tx_lock))
         return;
-    if (atomic_load_explicit(&np->running, memory_order_relaxed)) {
+    if (nic_port_runs(np)) {
         q->nic->driver->tx_look(q);
         watch_progress(q);
     }

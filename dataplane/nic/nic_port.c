@@ -29,7 +29,7 @@ void nic_port_rx_complete(struct rxq *q, struct burst *b)
 {
     struct nic_port *const np = nic_port_of(q->port);
 
-    if (atomic_load_explicit(&np->running, memory_order_relaxed))
+    if (nic_port_runs(np))
         np->nic.driver->rx_complete(&np->nic.queue[q->index], b);
 }
 

@@ -142,7 +142,7 @@ int nic_port_reset(struct port *p)
     nic_port_rewatch(np);
     nic_port_refresh(np);
     port_mend(p);
-    atomic_store_explicit(&np->running, true, memory_order_relaxed);
+    atomic_store_explicit(&np->running, true, memory_order_release);
     return 0;
 }
 
@@ -267,7 +267,7 @@ static int bring_up(struct nic_port *np)
     (void)nic_port_read_device(np);
     /* The page may say what befell a process that died. */
     port_mend(&n->port);
-    atomic_store_explicit(&np->running, true, memory_order_relaxed);
+    atomic_store_explicit(&np->running, true, memory_order_release);
     return 0;
 }
 

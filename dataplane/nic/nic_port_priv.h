@@ -57,10 +57,16 @@ static inline struct nic_port *nic_port_of(struct port *p)
     return (struct nic_port *)p;
 }
 
+/* Are there rings?  acquire: who sees them after a reset sees them as they were made, not the old ones. */
+static inline bool nic_port_runs(struct nic_port *np)
+{
+    return atomic_load_explicit(&np->running, memory_order_acquire);
+}
+
 /* nic_port.c: may the driver's queues be used now? */
 static inline bool nic_port_is_up(struct nic_port *np)
 {
-    return atomic_load_explicit(&np->running, memory_order_relaxed) && !port_is_broken(&np->nic.port);
+    return nic_port_runs(np) && !port_is_broken(&np->nic.port);
 }
 
 unsigned nic_port_rx_burst(struct rxq *q, struct burst *b);

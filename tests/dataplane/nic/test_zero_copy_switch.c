@@ -295,10 +295,10 @@ TEST(moves_beside_workers)
     uint8_t frame[FRAME] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 0x88, 0xb5 };
     unsigned sent[2] = { 0 };
 
+    k->m.discard = true;
     plug(us, &first, 1);
     plug(us, &second, 3);
     CHECK_EQ(add_nic(us), 0);
-    k->m.discard = true;
     for (unsigned i = 0; i < 200; i++) {
         for (unsigned j = 0; j < 8; j++) {
             frame[11] = 1;
