@@ -88,6 +88,7 @@ struct ixm_rsc {
  * @master_busy: requests that never end until a second reset
  * @rx_stuck, @tx_stuck: queues, a bit each, that never become enabled; @rx_on, @tx_on: that never become disabled
  * @tx_hold: nothing is sent until ixm_send()
+ * @guest, @guest_reads: as in struct engine, the model is the first argument
  * @firmware_holds: so many looks at the semaphore find firmware at it
  * @link_up, @speed: 3: 10 Gbit/s, 2: 1, 1: 100 Mbit/s
  * @eeprom_lms: link mode of the EEPROM (AUTOC.LMS)
@@ -114,6 +115,8 @@ struct ixgbe_model {
     unsigned flushes;
     uint32_t rx_stuck, tx_stuck, rx_on, tx_on;
     bool tx_hold;
+    const uint8_t *(*guest)(void *ctx, uint64_t iova, uint32_t len);
+    unsigned guest_reads;
     unsigned firmware_holds;
     bool link_up;
     uint32_t speed;

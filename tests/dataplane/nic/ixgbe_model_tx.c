@@ -40,7 +40,7 @@ static void sent(void *ctx, const uint8_t *data, uint32_t len)
 
 void ixm_tx_run(struct ixgbe_model *m, uint32_t q)
 {
-    struct engine e = { .pool = m->pool, .flags_first = ixm_reg(m, 0x4a88) & 0xfff,
+    struct engine e = { .pool = m->pool, .guest = m->guest, .guest_ctx = m, .flags_first = ixm_reg(m, 0x4a88) & 0xfff,
                         .flags_middle = ixm_reg(m, 0x4a88) >> 16 & 0xfff, .flags_last = ixm_reg(m, 0x4a8c) & 0xfff,
                         .sent = sent, .ctx = m };
     struct engine_ring *const r = &m->tx_ring[q];
@@ -55,6 +55,7 @@ void ixm_tx_run(struct ixgbe_model *m, uint32_t q)
     reported = engine_transmit(&e, r);
     m->tx[q].head = r->head;
     m->breaches += e.breaches;
+    m->guest_reads += e.guest_reads;
     if (e.faults)
         ixm_breach(m, "7.2.3", "%u accesses outside of the pool", e.faults);
     if (r->n)
