@@ -97,14 +97,14 @@ struct us_ring_state {
 
 /*
  * An adapter as it is: link and hardware counters, indexed as us_nic_counter_name() says; US_NIC_COUNTER_NONE where
- * the device has no such counter.  Counters only grow while the port exists.
+ * the device has no such counter.  Counters, resets and link_changes only grow while the page exists.
  */
 struct us_nic_state {
     uint32_t link_up;           /* 1: up */
     uint32_t speed_mbps;        /* 0: unknown */
     uint32_t full_duplex;
     uint32_t n_queues;          /* pairs of rings in use */
-    uint32_t resets;            /* starts after the first */
+    uint32_t resets;            /* starts anew after an error */
     uint32_t link_changes;
     uint16_t pci_vendor;
     uint16_t pci_device;

@@ -5,9 +5,16 @@
  * that operators know from ethtool.  The index is the place in
  * us_nic_state.counter, so new lines go at the end; a device without a counter
  * leaves US_NIC_COUNTER_NONE.
+ *
+ * A driver counts from zero; a state page outlives drivers and processes, and
+ * what it says only grows.  So a port adds what the page said before it came.
  */
 #ifndef USWITCH_NIC_NIC_COUNTER_H
 #define USWITCH_NIC_NIC_COUNTER_H
+
+#include <stdint.h>
+
+struct us_nic_state;
 
 #define NIC_COUNTERS(X)                                          \
     X(rx_packets, "good frames received")                        \
@@ -31,5 +38,14 @@
 #define NIC_COUNTER_ENUM(name, text) NIC_COUNTER_##name,
 enum nic_counter { NIC_COUNTERS(NIC_COUNTER_ENUM) NIC_COUNTER_COUNT };
 #undef NIC_COUNTER_ENUM
+
+/*
+ * Make s, whose page may have had ports before, ready for a new one: all is cleared but what was counted.
+ * before[US_NIC_COUNTERS_MAX]: what to add from now on.  Control thread.
+ */
+void nic_counter_begin(struct us_nic_state *s, uint64_t *before);
+
+/* Into s: what a driver counts now, and what was before.  Control thread. */
+void nic_counter_publish(struct us_nic_state *s, const uint64_t *before, const uint64_t *now);
 
 #endif /* USWITCH_NIC_NIC_COUNTER_H */

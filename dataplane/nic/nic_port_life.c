@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/rcu.h"
+#include "nic/nic_counter.h"
 #include "nic/nic_port_priv.h"
 #include "nic/pci.h"
 #include "nic/vfio.h"
@@ -235,7 +236,7 @@ static void describe(struct nic_port *np)
 {
     struct us_nic_state *const s = &np->nic.port.state->nic;
 
-    memset(s, 0, sizeof(*s));
+    nic_counter_begin(s, np->before);
     strncpy((char *)s->driver, np->nic.driver->name, sizeof(s->driver) - 1);
     s->pci_vendor = np->nic.pci_vendor;
     s->pci_device = np->nic.pci_device;

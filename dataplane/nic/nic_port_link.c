@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "nic/nic_counter.h"
 #include "nic/nic_port_priv.h"
 
 /* More interrupts a second that are no queue's than that, and the device is broken. */
@@ -28,7 +29,7 @@ bool nic_port_read_device(struct nic_port *np)
     to->speed_mbps = now.speed_mbps;
     to->full_duplex = now.full_duplex;
     to->link_up = now.link_up != 0;
-    memcpy(to->counter, now.counter, sizeof(to->counter));
+    nic_counter_publish(to, np->before, now.counter);
     atomic_store_explicit(&np->link_up, now.link_up != 0, memory_order_relaxed);
     return changed;
 }

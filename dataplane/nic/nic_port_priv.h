@@ -37,6 +37,7 @@ struct nic_tx_watch {
  * @others: calls of nic_port_other() since @others_at (control)
  * @others_at: CLOCK_MONOTONIC s (control)
  * @tx_watch: by queue (control)
+ * @before: what the page counted before this port (control)
  */
 struct nic_port {
     struct nic nic;
@@ -50,6 +51,7 @@ struct nic_port {
     uint32_t others;
     int64_t others_at;
     struct nic_tx_watch tx_watch[US_QUEUES_MAX];
+    uint64_t before[US_NIC_COUNTERS_MAX];
 };
 
 static inline struct nic_port *nic_port_of(struct port *p)

@@ -25,11 +25,13 @@
  * struct xdp_port - a kernel device as port
  * @port: generic part
  * @max_frame: what the queues were set up for (immutable)
+ * @before: what the page counted before this port (control)
  * @queue: port.n_queues of them
  */
 struct xdp_port {
     struct port port;
     uint32_t max_frame;
+    uint64_t before[US_NIC_COUNTERS_MAX];
     struct xdp_queue queue[US_QUEUES_MAX];
 };
 
@@ -117,7 +119,7 @@ static bool read_device(struct xdp_port *x)
         up = up && error != ENETDOWN && error != ENXIO && error != ENODEV;
         xdp_queue_count(&x->queue[i], counter);
     }
-    memcpy(to->counter, counter, sizeof(to->counter));
+    nic_counter_publish(to, x->before, counter);
     changed = (to->link_up != 0) != up;
     to->link_up = up;
     return changed;
@@ -193,7 +195,7 @@ static void describe(struct xdp_port *x, const struct xdp_config *cfg)
 {
     struct us_nic_state *const s = &x->port.state->nic;
 
-    memset(s, 0, sizeof(*s));
+    nic_counter_begin(s, x->before);
     memcpy(s->driver, "af_xdp", sizeof("af_xdp"));
     s->n_queues = x->port.n_queues;
     s->pool_bytes = x->port.n_queues * xdp_umem_size(cfg);

@@ -15,6 +15,7 @@
 
 #include "drop.h"
 #include "nic/loop_nic.h"
+#include "nic/nic_counter.h"
 #include "nic/vfio.h"
 #include "toy_guest.h"
 
@@ -22,6 +23,7 @@
 #define FRAME 200
 
 static struct us_state_page *page;
+static int page_fd = -1;
 static struct toy_guest guest;
 
 /* In the place of nic_drivers.c. */
@@ -57,7 +59,7 @@ static struct uswitch *start(uint32_t workers)
     CHECK_EQ(uswitch_port_macs(us, &macs), 0);
     CHECK_EQ(uswitch_port_add(us, &add, state_fd, fds, 2), 0);
     CHECK_EQ(uswitch_port_tags(us, &tags), 0);
-    close(state_fd);
+    page_fd = state_fd;
     return us;
 }
 
@@ -67,6 +69,7 @@ static void end(struct uswitch *us)
     CHECK(!loop_nic.alive && !loop_nic.pool && !loop_nic.bars);
     toy_guest_destroy(&guest);
     munmap(page, US_STATE_PAGE_SIZE);
+    close(page_fd);
 }
 
 static bool send(uint8_t mark)
@@ -134,6 +137,28 @@ static void resets(uint32_t workers)
     CHECK_EQ(page->broken, BREAK_none);
     for (unsigned i = 0; i < 300 && toy_guest_receive(&guest, got, sizeof(got)); i++)
         poll(NULL, 0, 1);
+    end(us);
+}
+
+/* The adapter comes back, or another process starts it: its port has the same page. */
+TEST(counters_go_on)
+{
+    const struct us_port_add add = {
+        .port_id = 2, .kind = US_KIND_NIC, .max_frame = 1514, .fdb_quota = 100, .n_queues = 2,
+    };
+    struct uswitch *const us = start(0);
+    const int fds[2] = { 0, 0 };
+
+    CHECK_EQ(uswitch_nic_reset(us, 2), 0);
+    for (uint64_t lives = 1; lives < 4; lives++) {
+        CHECK_EQ(uswitch_nic_read(us, 2), 0);
+        CHECK_EQ(page->nic.counter[NIC_COUNTER_rx_packets], lives * 42);
+        CHECK_EQ(page->nic.counter[NIC_COUNTER_rx_missed], US_NIC_COUNTER_NONE);
+        CHECK_EQ(page->nic.resets, 1);
+        CHECK_EQ(uswitch_port_del(us, 2), 0);
+        CHECK_EQ(page->nic.counter[NIC_COUNTER_rx_packets], lives * 42);
+        CHECK_EQ(uswitch_port_add(us, &add, page_fd, fds, 2), 0);
+    }
     end(us);
 }
 
@@ -232,6 +257,7 @@ TEST(limits_and_refusals)
 MAIN
 {
     RUN(tagged_out_and_back);
+    RUN(counters_go_on);
     RUN(reset_under_traffic);
     RUN(fenced_and_mended);
     RUN(link_is_news);
