@@ -74,6 +74,7 @@ class Fabric:
         self._settings = settings
         self._ports: dict[int, FabricPort] = {}
         self._adopted: list[int] = []
+        self._kept: dict[int, StatePage] = {}  # counters of uplinks that are away
         self._watcher = DirWatcher()
         self._dataplane: Dataplane | None = None
         self._switch_page: SwitchPage | None = None
@@ -130,13 +131,16 @@ class Fabric:
         self._dataplane = None
         self._close_switch_page()
         self._watcher.close()
+        for port_id in list(self._kept):
+            self._kept.pop(port_id).close()
 
     # ---- ports ----
 
     async def ensure_port(self, config: PortConfig) -> None:
         port = self._ports.get(config.port_id)
         if port is not None and not is_same_port(port.config, config):
-            await self.remove_port(config.port_id)
+            same_adapter = (port.config.pci, port.config.ifname) == (config.pci, config.ifname)
+            await self.remove_port(config.port_id, config.kind.is_uplink and same_adapter)
             port = None
         if port is None:
             await self._add_port(config)
@@ -152,6 +156,9 @@ class Fabric:
         if not 0 <= config.port_id < PORTS_MAX:
             raise InvalidInput("port id", config.port_id, f"not in 0..{PORTS_MAX - 1}")
         port = await self._make_port(config)
+        if config.port_id in self._kept:
+            port.page.close()
+            port.page = self._kept.pop(config.port_id)
         self._ports[config.port_id] = port
         if self._dataplane is None:
             return  # _on_up() will introduce it
@@ -160,8 +167,7 @@ class Fabric:
         except DataplaneGone:
             return
         except DataplaneRefused:
-            del self._ports[config.port_id]
-            await port.remove()
+            await self.remove_port(config.port_id, config.kind.is_uplink)
             raise
 
     async def _make_port(self, config: PortConfig) -> FabricPort:
@@ -174,12 +180,19 @@ class Fabric:
             return XdpPort.make(config, self._around, adapters)
         return await NicPort.make(config, self._around, adapters)
 
-    async def remove_port(self, port_id: int) -> None:
+    async def remove_port(self, port_id: int, keep_counters: bool = False) -> None:
+        """``keep_counters``: an uplink of this id will be there again, and go on counting."""
         port = self._ports.pop(port_id, None)
+        kept = None if keep_counters else self._kept.pop(port_id, None)
+        if kept is not None:
+            kept.close()
         if port_id in self._adopted:
             self._adopted.remove(port_id)
-        if port is not None:
-            await port.remove()
+        if port is None:
+            return
+        if keep_counters:
+            self._kept[port_id] = port.page
+        await port.remove(keep_counters)
 
     def adopted_ports(self) -> list[int]:
         """Ports found in a running dataplane."""
@@ -187,6 +200,9 @@ class Fabric:
 
     def port_live(self, port_id: int) -> PortLive:
         port = self._ports.get(port_id)
+        if port is None and port_id in self._kept:
+            page = self._kept[port_id]
+            return PortLive(incoming=page.incoming(), outgoing=page.outgoing())
         return port.live() if port is not None else PortLive()
 
     def port_queues(self, port_id: int) -> tuple[QueueLive, ...]:

@@ -187,15 +187,19 @@ class FabricPort:
     def _configured(self, old: PortConfig) -> None:
         """Under the lock.  The kind of port learns that ``config`` changed."""
 
-    async def remove(self) -> None:
-        """Ends the port for good: peer, dataplane, escrow, own files."""
+    async def remove(self, keep_page: bool = False) -> None:
+        """Ends the port for good: peer, dataplane, escrow, own files.
+
+        ``keep_page``: the caller takes ``page``, for a port that goes on counting.
+        """
         async with self.lock:
             self._let_go_of_peer()
             try:
                 await self.ask(self._drop_escrow)
                 await self.ask(self._port_del)
             finally:
-                self.page.close()
+                if not keep_page:
+                    self.page.close()
 
     async def _drop_escrow(self, dataplane: Dataplane) -> None:
         await dataplane.escrow_drop(self.port_id, None)

@@ -41,7 +41,7 @@ class Fabric(Protocol):
     """What is asked of ``fabric.Fabric``; everything is idempotent."""
 
     async def ensure_port(self, cfg: PortConfig) -> None: ...
-    async def remove_port(self, port_id: int) -> None: ...
+    async def remove_port(self, port_id: int, keep_counters: bool = False) -> None: ...
     def adopted_ports(self) -> list[int]: ...
     def port_live(self, port_id: int) -> PortLive: ...
     def port_queues(self, port_id: int) -> tuple[QueueLive, ...]: ...
@@ -78,7 +78,9 @@ class Reconciler:
     def live(self, port: Port) -> PortLive:
         failure = self._failures.get(port.name)
         if failure is not None and port.kind.is_uplink:
-            return PortLive(link=Link.WAITING, last_error=failure)
+            counted = self.fabric.port_live(port.port_id)
+            return PortLive(link=Link.WAITING, last_error=failure,
+                            incoming=counted.incoming, outgoing=counted.outgoing)  # fmt: skip
         if failure is not None:
             return PortLive(link=Link.BROKEN, broken_reason="refused", broken_text=failure)
         return self.fabric.port_live(port.port_id)
@@ -107,7 +109,7 @@ class Reconciler:
 
     async def _bury_lost(self) -> None:
         for port_id, why in list(self._lost.items()):
-            await self._remove(port_id)
+            await self._remove(port_id, keep_counters=True)
             for port in self.desired.ports.values():
                 if port.port_id == port_id and port.name not in self._failures:
                     self._failed(port, why)
@@ -152,10 +154,10 @@ class Reconciler:
                 self._not_before.pop(name, None)
                 self.wake.set()
 
-    async def _remove(self, port_id: int) -> None:
+    async def _remove(self, port_id: int, keep_counters: bool = False) -> None:
         self._lost.pop(port_id, None)
         try:
-            await self.fabric.remove_port(port_id)
+            await self.fabric.remove_port(port_id, keep_counters)
             self._leftovers.discard(port_id)
         except DataplaneGone:
             self._leftovers.discard(port_id)
@@ -179,7 +181,7 @@ class Reconciler:
     async def _apply(self, port: Port) -> None:
         config = ports.config_of(self.desired, port, self.defaults)
         if port.port_id in self._lost:
-            await self._remove(port.port_id)
+            await self._remove(port.port_id, keep_counters=True)
         try:
             await self.fabric.ensure_port(config)
         except DataplaneGone as error:

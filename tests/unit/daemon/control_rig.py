@@ -50,7 +50,7 @@ class FakeFabric:
             raise self.fail[cfg.name]
         self.ports[cfg.port_id] = cfg
 
-    async def remove_port(self, port_id: int) -> None:
+    async def remove_port(self, port_id: int, keep_counters: bool = False) -> None:
         self.calls.append(("remove", port_id))
         if self.fail_remove:
             raise self.fail_remove

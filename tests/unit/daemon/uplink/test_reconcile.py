@@ -148,6 +148,50 @@ def test_one_that_is_pulled_out_waits_for_its_return(monkeypatch: pytest.MonkeyP
     with_bed(test)
 
 
+def test_counters_go_on_when_it_comes_back() -> None:
+    """Pulled out, and later laid out anew: one uplink, one count, and the same while it is away."""
+
+    def count(page: Any) -> None:
+        getattr(page, "in")[0].frames += 7
+        page.out[0].frames += 5
+
+    async def test(bed: Bed) -> None:
+        def frames(rec: Reconciler) -> tuple[int, int]:
+            live = rec.live(rec.desired.port("up0"))
+            return live.incoming.frames, live.outgoing.frames
+
+        async with bed.life(keep_dataplane=False) as rec:
+            await rec.ensure_port(SPEC, create_segments=True)
+            bed.rig.fake._with_page(bed.rig.fake.ports[0], count)
+            bed.unplug()
+            assert frames(rec) == (7, 5)
+            await rec.heal()
+            assert not bed.rig.fake.ports and frames(rec) == (7, 5)
+            bed.opener.error = ABSENT
+            rec.device_news(CAME)
+            await rec.heal()
+            assert link(rec)[0] is Link.WAITING and frames(rec) == (7, 5)
+            bed.opener.error = None
+            rec.device_news(CAME)
+            await rec.heal()
+            assert link(rec) == (Link.UP, "") and frames(rec) == (7, 5)
+            bed.rig.fake._with_page(bed.rig.fake.ports[0], count)
+            await rec.ensure_port(UplinkSpec(name="up0", pci=NIC, mtu=9000), False)
+            assert link(rec) == (Link.UP, "") and frames(rec) == (14, 10)
+            assert await rec.delete_port("up0")
+            await rec.ensure_port(SPEC, create_segments=True)
+            assert frames(rec) == (0, 0)
+            bed.unplug()
+            await rec.heal()
+            assert await rec.delete_port("up0")
+            await rec.ensure_port(SPEC, create_segments=True)
+            assert frames(rec) == (0, 0)
+            bed.unplug()
+            await rec.heal()  # its page is closed with the rest
+
+    with_bed(test)
+
+
 def test_its_pause_ends_without_news_too(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(bed: Bed) -> None:
         async with bed.life(keep_dataplane=False) as rec:
