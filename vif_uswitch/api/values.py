@@ -15,7 +15,14 @@ MACS_MAX = 64
 WORKERS_MAX = 32
 
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$(?!\n)"
+_DEVICE = r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,14})?$(?!\n)"
 _NAME_RULE = "1 to 64 letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
+
+
+def _up_to(most: int, description: str) -> Meta:
+    """A number from 0 on."""
+    return Meta(ge=0, le=most, description=description)
+
 
 PortName = Annotated[str, Meta(pattern=_NAME, description=f"Name of a port: {_NAME_RULE}.")]
 SegmentName = Annotated[str, Meta(pattern=_NAME, description=f"Name of a segment: {_NAME_RULE}.")]
@@ -30,7 +37,7 @@ SocketPath = Annotated[
 Ifname = Annotated[
     str,
     Meta(
-        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,14})?$(?!\n)",
+        pattern=_DEVICE,
         description="Name of the kernel's TAP device: 1 to 15 letters, digits, '.', '_' and '-'.",
     ),
 ]
@@ -53,27 +60,21 @@ Physnet = Annotated[
 UplinkIfname = Annotated[
     str,
     Meta(
-        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,14})?$(?!\n)",
+        pattern=_DEVICE,
         description="Name of a network device that the kernel keeps: 1 to 15 letters, digits, '.',"
         " '_' and '-'.",
     ),
 ]
-RingSize = Annotated[
-    int,
-    Meta(
-        ge=0, le=32768,
-        description="Descriptors in each ring of the adapter, 0: what its driver prefers. More"
-        " survive a longer pause of a worker, and cost memory and cache.",
-    ),
-]  # fmt: skip
-IrqUs = Annotated[
-    int,
-    Meta(
-        ge=0, le=10_000,
-        description="Microseconds between two interrupts of a queue, at least; 0: as often as"
-        " there is work. Only for adapters driven by --pci.",
-    ),
-]  # fmt: skip
+RingSize = Annotated[int, _up_to(
+    32768,
+    "Descriptors in each ring of the adapter, 0: what its driver prefers. More"
+    " survive a longer pause of a worker, and cost memory and cache.",
+)]  # fmt: skip
+IrqUs = Annotated[int, _up_to(
+    10_000,
+    "Microseconds between two interrupts of a queue, at least; 0: as often as"
+    " there is work. Only for adapters driven by --pci.",
+)]  # fmt: skip
 Vid = Annotated[int, Meta(ge=1, le=4094, description="VLAN id: 1 to 4094.")]
 Mac = Annotated[
     str,
@@ -96,20 +97,15 @@ Mtu = Annotated[
         " (the longest frame is mtu + 14 bytes and must not pass 65535).",
     ),
 ]
-FloodRate = Annotated[
-    int,
-    Meta(
-        ge=0,
-        le=2**32 - 1,
-        description="Copies a second the port may cause by flooding, 0: no limit.",
-    ),
-]
-FloodBurst = Annotated[
-    int, Meta(ge=0, le=2**32 - 1, description="Copies the port may cause at once by flooding.")
-]
-FdbQuota = Annotated[
-    int, Meta(ge=0, le=5 * 2**20, description="Addresses learned from the port, at most.")
-]
+FloodRate = Annotated[int, _up_to(
+    2**32 - 1, "Copies a second the port may cause by flooding, 0: no limit.",
+)]  # fmt: skip
+FloodBurst = Annotated[int, _up_to(
+    2**32 - 1, "Copies the port may cause at once by flooding.",
+)]  # fmt: skip
+FdbQuota = Annotated[int, _up_to(
+    5 * 2**20, "Addresses learned from the port, at most.",
+)]  # fmt: skip
 Queues = Annotated[
     int,
     Meta(
@@ -119,37 +115,21 @@ Queues = Annotated[
         " nothing. A change counts from the next connection on.",
     ),
 ]
-MaxKbps = Annotated[
-    int,
-    Meta(
-        ge=0, le=2**31 - 1,
-        description="Kilobits a second the port may send into the switch, 0: no limit.",
-    ),
-]  # fmt: skip
-MaxBurstKbps = Annotated[
-    int,
-    Meta(
-        ge=0, le=2**31 - 1,
-        description="Kilobits the port may send at once, 0: eight tenths of max_kbps.",
-    ),
-]  # fmt: skip
-MaxKpps = Annotated[
-    int,
-    Meta(
-        ge=0, le=2**31 - 1,
-        description="Thousands of frames a second the port may send, 0: no limit.",
-    ),
-]  # fmt: skip
-MaxBurstKpps = Annotated[
-    int,
-    Meta(
-        ge=0, le=2**31 - 1,
-        description="Thousands of frames the port may send at once, 0: eight tenths of max_kpps.",
-    ),
-]  # fmt: skip
-WorkerIndex = Annotated[
-    int, Meta(ge=0, le=WORKERS_MAX - 1, description="Number of a worker, from 0.")
-]
+MaxKbps = Annotated[int, _up_to(
+    2**31 - 1, "Kilobits a second the port may send into the switch, 0: no limit.",
+)]  # fmt: skip
+MaxBurstKbps = Annotated[int, _up_to(
+    2**31 - 1, "Kilobits the port may send at once, 0: eight tenths of max_kbps.",
+)]  # fmt: skip
+MaxKpps = Annotated[int, _up_to(
+    2**31 - 1, "Thousands of frames a second the port may send, 0: no limit.",
+)]  # fmt: skip
+MaxBurstKpps = Annotated[int, _up_to(
+    2**31 - 1, "Thousands of frames the port may send at once, 0: eight tenths of max_kpps.",
+)]  # fmt: skip
+WorkerIndex = Annotated[int, _up_to(
+    WORKERS_MAX - 1, "Number of a worker, from 0.",
+)]  # fmt: skip
 Description = Annotated[
     str, Meta(max_length=256, description="Free text for people, at most 256 characters.")
 ]
