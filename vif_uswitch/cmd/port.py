@@ -11,9 +11,10 @@ from typing import Any
 
 from vif_uswitch.client import Client
 from vif_uswitch.cmd import output, text
+from vif_uswitch.cmd.deleting import delete_each
 from vif_uswitch.cmd.output import Column
 from vif_uswitch.cmd.parsing import Commands
-from vif_uswitch.exceptions import TimedOut, USwitchError
+from vif_uswitch.exceptions import TimedOut
 
 COLUMNS: tuple[Column, ...] = (
     Column("name", "Name"),
@@ -236,19 +237,7 @@ def set_port(client: Client, args: argparse.Namespace) -> int:
 
 
 def delete_ports(client: Client, args: argparse.Namespace) -> int:
-    status = 0
-    for name in args.name:
-        try:
-            if client.port_delete(name):
-                print(f"port {name} deleted")
-            else:
-                print(f"note: port {name} did not exist", file=sys.stderr)
-        except USwitchError as error:
-            if len(args.name) == 1 or error.exit_status == 3:
-                raise
-            print(f"uswitchctl: {error}", file=sys.stderr)
-            status = max(status, error.exit_status)
-    return status
+    return delete_each("port", args.name, client.port_delete)
 
 
 def with_where(port: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from vif_uswitch.client import Client
 from vif_uswitch.cmd import output, text
+from vif_uswitch.cmd.deleting import delete_each
 from vif_uswitch.cmd.output import Column
 from vif_uswitch.cmd.parsing import Commands
 
@@ -71,12 +71,7 @@ def add_segment(client: Client, args: argparse.Namespace) -> int:
 
 
 def delete_segments(client: Client, args: argparse.Namespace) -> int:
-    for name in args.name:
-        if client.segment_delete(name):
-            print(f"segment {name} deleted")
-        else:
-            print(f"note: segment {name} did not exist", file=sys.stderr)
-    return 0
+    return delete_each("segment", args.name, client.segment_delete)
 
 
 def list_segments(client: Client, args: argparse.Namespace) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from typing import Any
 
 from vif_uswitch.client import Client
 from vif_uswitch.cmd import output, port, port_show, stats, text
+from vif_uswitch.cmd.deleting import delete_each
 from vif_uswitch.cmd.output import Column
 from vif_uswitch.cmd.parsing import Commands
 
@@ -273,9 +273,4 @@ def show_uplink(client: Client, args: argparse.Namespace) -> int:
 
 
 def delete_uplinks(client: Client, args: argparse.Namespace) -> int:
-    for name in args.name:
-        if client.uplink_delete(name):
-            print(f"uplink {name} deleted")
-        else:
-            print(f"note: uplink {name} did not exist", file=sys.stderr)
-    return 0
+    return delete_each("uplink", args.name, client.uplink_delete)

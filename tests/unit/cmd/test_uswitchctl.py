@@ -256,6 +256,13 @@ def test_unknown_things_are_deleted_with_a_note(control: Control, ctl: Ctl) -> N
     assert ctl("segment delete nowhere") == 0 and "note: segment nowhere" in ctl.err
 
 
+def test_what_is_refused_does_not_stop_the_rest(control: Control, ctl: Ctl) -> None:
+    assert ctl("port add vm1 --segment blue --create-segment") == 0
+    assert ctl("segment add red") == 0
+    assert ctl("segment delete blue red") == 1
+    assert "segment blue: is in use by port vm1" in ctl.err and ctl.out == "segment red deleted\n"
+
+
 def test_daemon_unreachable(ctl: Ctl) -> None:
     assert ctl("--socket /nonexistent/s show") == 3
     assert "uswitchd is not running" in ctl.err and "/nonexistent/s" in ctl.err
