@@ -212,12 +212,30 @@ def test_a_damaged_state_is_refused_and_kept(daemon: Daemon) -> None:
         assert daemon.state.read_bytes() == content
 
 
+def test_an_uplink_of_the_configuration_is_there_as_long_as_its_section(daemon: Daemon) -> None:
+    daemon.configure("[uplink:wire]\npci = ffff:ff:1f.7\nvlans = 100=blue\n")
+    daemon.start()
+    with daemon.client() as client:
+        (uplink,) = client.uplink_list()
+        assert (uplink["origin"], uplink["port"]["link"]) == ("config", "waiting")
+        assert "PCI device ffff:ff:1f.7: does not exist" in uplink["port"]["reason"]
+        assert uplink["port"]["trunk"] == [{"vid": 100, "segment": "blue"}]
+    assert daemon.end(signal.SIGTERM) == 0
+    daemon.configure()
+    daemon.start()
+    with daemon.client() as client:
+        assert client.uplink_list() == []
+    assert daemon.end(signal.SIGINT) == 0
+
+
 @pytest.mark.parametrize(
     ("change", "status", "text"),
     [
         ("rundir = /x", 2, "option rundir in [DEFAULT]: is unknown"),
         ("control_group = no-such-group", 2, "control_group no-such-group: there is no such group"),
         ("vhost_socket_group = no-such-group", 2, "no such group"),
+        ("[uplink:w]\npci = eth1", 2, "option pci in [uplink:w] eth1: is not allowed. PCI address"),
+        ("[uplink:w]\nphysnet = p", 2, "section [uplink:w]: cannot be had: uplink w: has no"),
         ("state_dir = /proc/nowhere", 1, "state_dir /proc/nowhere: cannot be used as a directory"),
     ],
 )
