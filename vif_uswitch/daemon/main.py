@@ -33,6 +33,7 @@ from vif_uswitch.daemon.ports import PortDefaults, UplinkDefaults
 from vif_uswitch.daemon.reconcile import Reconciler
 from vif_uswitch.daemon.state import StateStore
 from vif_uswitch.daemon.uplink import static
+from vif_uswitch.daemon.uplink.links import LinkWatcher
 from vif_uswitch.daemon.uplink.watch import DeviceWatcher
 from vif_uswitch.daemon.vhost import features as virtio
 from vif_uswitch.exceptions import InvalidInput, NotFound, Unavailable, USwitchError
@@ -81,7 +82,8 @@ async def run(conf: cfg.ConfigOpts) -> None:
     reconciler = Reconciler(conf.vhost_socket_dir, port_defaults(conf), store, desired, fabric)
     fabric.on_event = reconciler.port_event
     fabric.on_lost_port = reconciler.port_lost
-    watcher = DeviceWatcher(reconciler.device_news)
+    watchers = (DeviceWatcher(reconciler.device_news),
+                LinkWatcher(reconciler.link_changed, reconciler.device_news))  # fmt: skip
     try:
         await fabric.start()
     except OSError as error:
@@ -91,7 +93,8 @@ async def run(conf: cfg.ConfigOpts) -> None:
         ) from None  # fmt: skip
     keep_dataplane = True
     try:
-        watcher.start()
+        for watcher in watchers:
+            watcher.start()
         await reconciler.replay()
         stopped = _on_signals()
         service = Service(reconciler, poll_us=conf.dataplane.poll_us)
@@ -107,7 +110,8 @@ async def run(conf: cfg.ConfigOpts) -> None:
         LOG.info("%s: stopping%s", reason.name, "; the dataplane goes on" if keep_dataplane else "")
         await server.stop()
     finally:
-        watcher.stop()
+        for watcher in watchers:
+            watcher.stop()
         await fabric.stop(keep_dataplane)
     LOG.info("stopped")
 

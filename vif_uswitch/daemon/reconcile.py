@@ -73,6 +73,8 @@ class Reconciler:
         self._lost: dict[int, str] = {}  # ids of ports that the fabric has given up, and why
         self._backoffs: dict[str, Backoff] = {}  # uplinks that failed, by name
         self._not_before: dict[str, float] = {}  # when to try those again
+        self._changed_links: set[int] = set()  # ids of uplinks to look at
+        self._looking: asyncio.Task[None] | None = None
         self.wake = asyncio.Event()  # heal() has something to do
 
     def live(self, port: Port) -> PortLive:
@@ -153,6 +155,21 @@ class Reconciler:
             if port and port.kind.is_uplink and news.concerns(port.pci or port.ifname):
                 self._not_before.pop(name, None)
                 self.wake.set()
+
+    def link_changed(self, ifname: str) -> None:
+        """A network device of the kernel ("": any) is not as it was: the dataplane shall look."""
+        self._changed_links |= {
+            port.port_id for port in self.desired.ports.values()
+            if port.kind is Kind.XDP and ifname in ("", port.ifname)
+        }  # fmt: skip
+        if self._changed_links and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        while self._changed_links:
+            port_ids, self._changed_links = self._changed_links, set()
+            for _ in range(2):  # a look that was under way already may have come too early
+                await self.fabric.read_adapters(port_ids)
 
     async def _remove(self, port_id: int, keep_counters: bool = False) -> None:
         self._lost.pop(port_id, None)

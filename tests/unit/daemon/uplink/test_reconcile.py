@@ -37,7 +37,10 @@ class Bed:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.opener = Opener()
-        rig.adapters = Adapters(open_vfio=self.opener, ids=lambda _: "8086:10c9")
+        rig.adapters = Adapters(
+            open_vfio=self.opener, ids=lambda _: "8086:10c9", ifindex=lambda _: 7,
+            open_xdp=lambda _name, queues: [os.open("/dev/null", os.O_RDWR) for _ in range(queues)],
+        )  # fmt: skip
 
     @contextlib.asynccontextmanager
     async def life(self, keep_dataplane: bool = True) -> AsyncIterator[Reconciler]:
@@ -121,6 +124,31 @@ def test_one_that_is_absent_at_start_waits_and_is_opened_when_it_comes() -> None
             rec.wake.clear()
             rec.device_news(CAME)  # nobody waits any more
             assert not rec.wake.is_set()
+
+    with_bed(test)
+
+
+def test_a_link_that_changed_is_looked_at() -> None:
+    async def test(bed: Bed) -> None:
+        async with bed.life(keep_dataplane=False) as rec:
+            await rec.ensure_port(SPEC, create_segments=True)
+            await rec.ensure_port(UplinkSpec(name="up1", ifname="eth7"), create_segments=True)
+
+            def looks(name: str) -> int:
+                page = rec.live(rec.desired.port(name)).nic
+                assert page is not None
+                return sum(page.counters.values())
+
+            before = looks("up1")
+            rec.link_changed("eth8")
+            assert not rec._changed_links
+            for seen, changed in enumerate(("eth7", ""), 1):
+                rec.link_changed(changed)
+                rec.link_changed(changed)
+                assert rec._looking is not None
+                await rec._looking
+                assert looks("up1") == before + 2 * seen, "not before and after the change"
+            assert looks("up0") == 0, "an adapter of our own tells by itself"
 
     with_bed(test)
 
