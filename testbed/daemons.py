@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,9 +70,12 @@ def installed(program: str) -> Path:
 class Switch:
     """A private switch."""
 
-    def __init__(self, directory: Path, *, options: Options | None = None, outlive: bool = False
-                 ) -> None:
-        """``options`` is merged into the configuration: {"dataplane": {"workers": 2}}."""
+    def __init__(self, directory: Path, *, options: Options | None = None, outlive: bool = False,
+                 within: Sequence[str] = ()) -> None:
+        """``options`` is merged into the configuration: {"dataplane": {"workers": 2}}.
+
+        ``within`` are words before uswitchd's command line, such as ip netns exec NAME.
+        """
         self.directory = directory
         self.control = directory / "control.sock"
         self.vhost = directory / "vhost"
@@ -80,6 +83,7 @@ class Switch:
         self.log = directory / "uswitchd.log"
         self.who = unprivileged.identity()
         self._outlive = outlive
+        self._within = within
         self._child: Child | None = None
         self._dataplane = 0
         self._write_config(options or {})
@@ -112,7 +116,7 @@ class Switch:
         program = installed("uswitchd")
         unprivileged.require_readable(program, self.who, "-x")
         self._child = Child("uswitchd", [program, "--config-file", self.config], self.log,
-                            who=self.who, outlive=self._outlive)
+                            who=self.who, outlive=self._outlive, within=self._within)
         deadline = time.monotonic() + timeout
         while True:
             self._child.check()
@@ -274,8 +278,8 @@ class Switch:
 
     def ctl(self, *words: str, check: bool = True) -> Any:
         """What ``uswitchctl -f json`` prints, parsed."""
-        command = [str(installed("uswitchctl")), "--socket", str(self.control), "-f", "json",
-                   *words]
+        command = [str(installed("uswitchctl")), "--socket", str(self.control), *words,
+                   "-f", "json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False,
                               timeout=CALL_SECONDS)
         if check and done.returncode:

@@ -26,10 +26,11 @@ class Child:
     def __init__(self, name: str, command: Sequence[str | Path], log: Path, *,
                  who: unprivileged.Identity, outlive: bool = False,
                  environment: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL,
-                 stdout: int | None = None) -> None:
+                 stdout: int | None = None, within: Sequence[str] = ()) -> None:
+        """``within``: what replaces itself by the command that follows, as ``ip netns exec``."""
         self.name = name
         self.log = log
-        words = unprivileged.argv(command, who, outlive=outlive)
+        words = [*within, *unprivileged.argv(command, who, outlive=outlive)]
         with log.open("ab") as stream:
             try:
                 self.process: subprocess.Popen[bytes] = subprocess.Popen(
