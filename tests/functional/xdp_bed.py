@@ -4,6 +4,8 @@
     far namespace            near namespace                      this process
     near0's peer "far0" ==== "near0" -- XDP program, sockets --> a switch
 
+A switch may also be a whole one, uswitchd and all, in the near namespace (``within``).
+
 As a program, ``helper ETC ...`` is uswitch-xdp with another /etc/uswitch, and
 ``switch IFINDEX FD...`` a switch of an ordinary user on sockets that it was given.
 """
@@ -22,9 +24,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from testbed import unprivileged
 from testbed.netns import Namespace
 from tests.functional.hosts import RawSocket
-from vif_uswitch.daemon.uplink.xdp_sockets import open_xdp_sockets
+from vif_uswitch.daemon.uplink.xdp_sockets import PATH, open_xdp_sockets
 from vif_uswitch.dataplane import native
 from vif_uswitch.dataplane.base import NicSetup
 from vif_uswitch.dataplane.layout import KIND_XDP
@@ -140,6 +143,16 @@ class Bed:
         assert done.returncode == 0, done.stderr
         return index
 
+    def within(self) -> list[str]:
+        """For a uswitchd in the near namespace, with the helper where it expects it.
+
+        /run is its own there: ``ip netns exec`` makes a mount namespace.
+        """
+        self.directory.chmod(0o711)
+        Path(self.path).chmod(0o666)
+        script = f'mount -t tmpfs none /run && ln -s "$0" {PATH} && exec "$@"'
+        return ["ip", "netns", "exec", self.near.name, "sh", "-c", script, self.path]
+
     def raw(self, ifname: str, namespace: Namespace | None = None) -> RawSocket:
         self._raw.append(RawSocket(namespace or self.far, ifname))
         return self._raw[-1]
@@ -210,5 +223,6 @@ def _switch(indexes: str, *fds: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "helper":
+        xdp.USER = unprivileged.identity().name
         sys.exit(xdp.main(sys.argv[3:], EtcHost(sys.argv[2])))
     _switch(*sys.argv[2:])
