@@ -43,6 +43,7 @@ REQUEST_S = 5.0
 # Linux before 6.2 takes a socket into the map only when the dataplane has set it up.
 PLACE_TRIES = 1000
 PLACE_PAUSE_S = 0.01
+Waiting = tuple[int, socket.socket]  # a queue and its socket
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 _NAME = re.compile(r"(?!\.\.?$)[^\s/:%\x00-\x1f\x7f-\uffff]{1,15}")
@@ -148,17 +149,9 @@ def open_sockets(host: Host, name: str, queues: int) -> tuple[Program, list[sock
     return program_of(name), [socket.socket(AF_XDP, socket.SOCK_RAW, 0) for _ in range(queues)]
 
 
-def place(program: Program, sockets: Sequence[socket.socket]) -> None:
-    """Each socket into the map, at once or as soon as it is set up."""
-    waiting = list(enumerate(sockets))
-    for _ in range(PLACE_TRIES):
-        waiting = [(queue, one) for queue, one in waiting
-                   if not program.place(queue, one.fileno())]  # fmt: skip
-        if not waiting:
-            return
-        time.sleep(PLACE_PAUSE_S)
-    raise USwitchError("sockets", len(waiting), "were not set up in time",
-                       "Frames stay with the kernel.")  # fmt: skip
+def place(program: Program, waiting: Sequence[Waiting]) -> list[Waiting]:
+    """Sockets into the map; those that must be set up before are left."""
+    return [(queue, one) for queue, one in waiting if not program.place(queue, one.fileno())]
 
 
 def serve(host: Host, peer: socket.socket) -> None:
@@ -166,6 +159,8 @@ def serve(host: Host, peer: socket.socket) -> None:
     try:
         check_peer(peer)
         program, sockets = open_sockets(host, *read_request(peer))
+        # Before the answer where that can be: whoever has the sockets gets the frames.
+        waiting = place(program, list(enumerate(sockets)))
     except (USwitchError, OSError) as error:
         refused = (error if isinstance(error, USwitchError)
                    else USwitchError("AF_XDP", why=str(error)))  # fmt: skip
@@ -178,7 +173,13 @@ def serve(host: Host, peer: socket.socket) -> None:
         fds = array.array("i", [one.fileno() for one in sockets])
         peer.sendmsg([answer], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
         peer.close()
-        place(program, sockets)
+        for _ in range(PLACE_TRIES):
+            if not waiting:
+                return
+            time.sleep(PLACE_PAUSE_S)
+            waiting = place(program, waiting)
+    raise USwitchError("sockets", len(waiting), "were not set up in time",
+                       "Frames stay with the kernel.")  # fmt: skip
 
 
 # ---- command line ----
