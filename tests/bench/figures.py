@@ -122,7 +122,8 @@ def af_xdp(size: int) -> Callable[[Setting], Iterator[Figure]]:
         name = f"veth to veth, {size} B"
         for subject, way, limits in ((KERNEL, veth.bridge, ()),
                                      (OURS, veth.af_xdp, (Limit(1.0, KERNEL, at_least=True),))):
-            rate = way(setting.programs / "veths", setting.cpus, setting.seconds, size)
+            with veth.preferred(setting.priority):
+                rate = way(setting.programs / "veths", setting.cpus, setting.seconds, size)
             yield Figure(name, subject, rate / 1e6, "Mpps", limits)
     return run
 
