@@ -180,6 +180,9 @@ void xdp_queue_count(const struct xdp_queue *q, uint64_t *counter)
     if (getsockopt(q->fd, SOL_XDP, XDP_STATISTICS, &s, &len) < 0)
         return;
     counter[NIC_COUNTER_rx_missed] += s.rx_ring_full + s.rx_fill_ring_empty_descs;
-    counter[NIC_COUNTER_rx_errors] += s.rx_dropped + s.rx_invalid_descs;
+    /* With copies, a frame that found no chunk is among the dropped as well. */
+    if (s.rx_dropped > s.rx_fill_ring_empty_descs)
+        counter[NIC_COUNTER_rx_errors] += s.rx_dropped - s.rx_fill_ring_empty_descs;
+    counter[NIC_COUNTER_rx_errors] += s.rx_invalid_descs;
     counter[NIC_COUNTER_tx_errors] += s.tx_invalid_descs;
 }
