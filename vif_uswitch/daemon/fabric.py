@@ -268,8 +268,15 @@ class Fabric:
                 self._switch_page = SwitchPage(running.page_fd)
             except BadPage as error:
                 LOG.error("the switch page is unusable: %s", error)
-        attaching = [self._attach(port, running.dataplane) for port in self._ports.values()]
-        await asyncio.gather(*attaching)
+        # An adapter may still read guests' memory for a dead process: it is silenced before a
+        # guest gets a buffer back.
+        for first in (True, False):
+            attaching = [
+                self._attach(port, running.dataplane)
+                for port in self._ports.values()
+                if _reads_guests(port) is first
+            ]
+            await asyncio.gather(*attaching)
 
     async def _attach(self, port: FabricPort, dataplane: Dataplane) -> None:
         """One port's trouble is not another's."""
@@ -375,6 +382,11 @@ class Fabric:
                 except DataplaneRefused as error:
                     if error.errno not in (errno.ENOENT, errno.ENODEV):
                         raise
+
+
+def _reads_guests(port: FabricPort) -> bool:
+    """Whether an adapter sends from guests' memory."""
+    return port.config.kind is Kind.NIC and port.config.zero_copy
 
 
 def _gid(group: str) -> int:

@@ -125,6 +125,19 @@ def test_a_new_dataplane_gets_the_same_device() -> None:
     with_fabric(test)
 
 
+def test_an_adapter_that_reads_guests_is_silenced_before_they_go_on() -> None:
+    async def test(bed: Bed, fabric: Fabric) -> None:
+        await fabric.ensure_port(nic())
+        await fabric.ensure_port(nic(4, pci="0000:06:00.0", zero_copy=True))
+        bed.rig.launcher._configure = lambda fake: setattr(fake, "delay_s", 0.001)
+        bed.rig.fake.kill()
+        await until(lambda: len(bed.rig.launcher.made) == 2 and PORT in bed.rig.fake.ports)
+        calls = [(name, what[0]) for name, *what in bed.rig.fake.calls if what]
+        assert calls.index(("port_tags", 4)) < calls.index(("port_add", PORT))
+
+    with_fabric(test)
+
+
 @pytest.mark.parametrize("iommufd", [False, True])
 def test_a_new_uswitchd_takes_the_device_over(iommufd: bool) -> None:
     async def main(rig: Rig) -> None:
