@@ -207,7 +207,7 @@ void packed_rx_complete(struct virtq *vq, const struct virtq_map *map, uint32_t 
     const uint32_t size = vq->mask + 1u, total = part ? part : packed_distance(vq->used_idx, vq->last_avail, size);
     const uint16_t end = packed_add(vq->used_idx, total, size);
 
-    if (__builtin_expect(total == vq->n_taken, 1))
+    if (__builtin_expect(part == 0 && total == vq->n_taken, 1))
         complete_singles(vq, map);
     else
         complete_chains(vq, map);
