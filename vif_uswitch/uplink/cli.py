@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``uswitch-uplink`` without root's rights: list, help, version, and what is wrong with a command.
 
-``root.py`` is the program that starts; it does well-formed changes itself, and leaves everything
+``main.py`` is the program that starts; it does well-formed changes itself, and leaves everything
 else to this one.
 """
 
@@ -15,7 +15,7 @@ from vif_uswitch.cmd import ending
 from vif_uswitch.exceptions import Forbidden, InvalidInput
 from vif_uswitch.uplink import listing
 from vif_uswitch.uplink.host import GROUP, Host
-from vif_uswitch.uplink.root import ADDRESS
+from vif_uswitch.uplink.main import ADDRESS
 from vif_uswitch.version import version
 
 _ADDRESS = "PCI address, for example 0000:03:00.0; several are taken together or not at all"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.unit.uplink.fake_host import NIC, SECOND, FakeHost
-from vif_uswitch.uplink import root
+from vif_uswitch.uplink import main as helper
 from vif_uswitch.uplink.adapter import read_device
 from vif_uswitch.uplink.checks import answer, read_network, refusals
 from vif_uswitch.uplink.host import Refused
@@ -131,7 +131,7 @@ def test_refused(host: FakeHost, prepare: Callable[[FakeHost], None], text: str)
     prepare(host)
     before = host.files()
     with pytest.raises(Refused) as caught:
-        root.bind(host, [NIC])
+        helper.bind(host, [NIC])
     assert str(caught.value) == f"adapter {NIC}: {text}"
     assert host.files() == before and not host.writes
 
@@ -145,12 +145,12 @@ def test_what_is_not_ours_is_not_given_back(host: FakeHost) -> None:
 
 def test_what_is_not_there_and_what_is_no_adapter(host: FakeHost) -> None:
     with pytest.raises(Refused) as caught:
-        root.bind(host, ["0000:09:00.0"])
+        helper.bind(host, ["0000:09:00.0"])
     assert str(caught.value) == ("PCI device 0000:09:00.0: does not exist. 'uswitch-uplink list'"
                                  " shows the adapters of this host.")
     disk_in_group(host)
     with pytest.raises(Refused) as second:
-        root.bind(host, ["0000:03:00.2"])
+        helper.bind(host, ["0000:03:00.2"])
     assert str(second.value) == ("PCI device 0000:03:00.2: is no network adapter (class 010601)."
                                  " 'uswitch-uplink list' shows those of this host.")
 
@@ -158,11 +158,11 @@ def test_what_is_not_there_and_what_is_no_adapter(host: FakeHost) -> None:
 def test_what_cannot_be_found_out_is_no_yes(host: FakeHost) -> None:
     host.fail = "ip -j -6 route"
     with pytest.raises(Refused, match="command ip -j -6 route show table all: failed"):
-        root.bind(host, [NIC])
+        helper.bind(host, [NIC])
     host.fail = ""
     host.ip["-4"] = {"dst": "default"}
     with pytest.raises(Refused, match="answers no list in JSON"):
-        root.bind(host, [NIC])
+        helper.bind(host, [NIC])
     assert host.driver_of() == "igb"
 
 
@@ -181,7 +181,7 @@ def test_a_virtio_adapter_has_its_interface_one_step_deeper(host: FakeHost) -> N
     assert read_device(host, "0000:00:05.0").interfaces == ("ens5",)
     host.ip["-4"] = [{"dst": "default", "dev": "ens5"}]
     with pytest.raises(Refused, match="ens5 carries the default route"):
-        root.bind(host, ["0000:00:05.0"])
+        helper.bind(host, ["0000:00:05.0"])
 
 
 def test_the_worst_comes_first_and_nothing_is_kept_back(host: FakeHost) -> None:

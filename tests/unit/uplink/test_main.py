@@ -12,9 +12,10 @@ import pytest
 
 from tests.unit.layering import OURS, python_graph
 from tests.unit.uplink.fake_host import NIC, FakeHost
-from vif_uswitch.uplink import cli, devices, listing, root
+from vif_uswitch.uplink import cli, devices, listing
+from vif_uswitch.uplink import main as helper
 from vif_uswitch.uplink.host import NOBODY, Refused, RootHost, run_program
-from vif_uswitch.uplink.root import main
+from vif_uswitch.uplink.main import main
 
 TOP = Path(__file__).resolve().parents[3]
 # Of all that runs with root's rights: statements, comments and docstrings.
@@ -119,7 +120,7 @@ def test_what_is_no_change_is_left_to_nobody(
         left.append(line)
         return 7
 
-    monkeypatch.setattr(root, "_leave", leave)
+    monkeypatch.setattr(helper, "_leave", leave)
     for line in (["bind", *words], ["unbind", *words], ["list"], ["restore", NIC], [], ["strange"]):
         assert main(line, host) == 7 and left[-1] == line
     assert not host.commands and not host.writes
@@ -161,7 +162,7 @@ def test_only_root_changes_anything(
     host: FakeHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(root, "_leave", lambda words: cli.main(words, host))
+    monkeypatch.setattr(helper, "_leave", lambda words: cli.main(words, host))
     for command in (["bind", NIC], ["unbind", NIC], ["restore"]):
         assert main(command, host) == 1
         assert capsys.readouterr().err == (
@@ -201,13 +202,13 @@ def test_the_privileged_part_is_small() -> None:
     sources = {str(path.relative_to(TOP)): path.read_text("utf-8")
                for path in (TOP / OURS).rglob("*.py")}  # fmt: skip
     graph = python_graph(sources)
-    reached, todo = set(), [f"{OURS}.uplink.root"]
+    reached, todo = set(), [f"{OURS}.uplink.main"]
     while todo:
         module = todo.pop()
         if module in graph and module not in reached:
             reached.add(module)
             todo += [*graph[module], module.rpartition(".")[0]]
-    assert reached == {OURS, *(f"{OURS}.uplink{name}" for name in ("", ".host", ".root"))}
+    assert reached == {OURS, *(f"{OURS}.uplink{name}" for name in ("", ".host", ".main"))}
     lines = {module: _lines(_text(sources, module)) for module in reached}
     assert sum(lines.values()) <= PRIVILEGED_LINES, lines
 
