@@ -272,7 +272,7 @@ class Adapter(Result, frozen=True):
     speed_mbps: int  # 0: unknown
     full_duplex: bool
     queues: int  # in use
-    resets: int  # starts after the first
+    resets: int  # starts anew after an error
     link_changes: int
     pool_bytes: int  # memory that the adapter can reach
     counters: dict[str, int]
