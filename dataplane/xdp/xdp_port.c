@@ -187,7 +187,8 @@ static int configure(const struct us_port_add *add, struct xdp_config *cfg)
     if (ring >= XDP_RING_MIN && ring <= XDP_RING_MAX && (ring & (ring - 1)) == 0 && add->max_frame <= XDP_FRAME_MAX)
         return 0;
     log_error("port %u: AF_XDP takes rings of %u to %u descriptors, a power of two, and frames of up to %u bytes; "
-              "asked for were %u and %u", add->port_id, XDP_RING_MIN, XDP_RING_MAX, XDP_FRAME_MAX, ring, add->max_frame);
+              "asked for were %u and %u",
+              add->port_id, XDP_RING_MIN, XDP_RING_MAX, XDP_FRAME_MAX, ring, add->max_frame);
     return -EINVAL;
 }
 
