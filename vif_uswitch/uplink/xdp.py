@@ -115,7 +115,8 @@ def detach(host: Host, name: str) -> str:
 
 def check_peer(peer: socket.socket) -> None:
     _pid, uid, _gid = _CREDENTIALS.unpack(
-        peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
     allowed = {0}
     with suppress(KeyError):
         allowed.add(pwd.getpwnam(USER).pw_uid)

@@ -58,6 +58,7 @@ def _call(name: str, *arguments: object) -> int:
 
 def instructions(map_fd: int) -> bytes:
     """struct bpf_insn: code, registers (source and destination), offset, immediate."""
+
     def one(code: int, to: int = 0, of: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
         nibbles = of << 4 | to if sys.byteorder == "little" else to << 4 | of
         return struct.pack("=BBhi", code, nibbles, offset, immediate)
@@ -103,7 +104,8 @@ class Program:
         try:
             map_id = ctypes.c_uint32()
             info = ctypes.create_string_buffer(
-                _INFO.pack(0, 1, ctypes.addressof(map_id), b""), _INFO.size)
+                _INFO.pack(0, 1, ctypes.addressof(map_id), b""), _INFO.size
+            )
             _call("bpf_obj_get_info_by_fd", fd, info, ctypes.byref(ctypes.c_uint32(_INFO.size)))
             name = _INFO.unpack(info.raw)[-1].rstrip(b"\0")
             found = name.decode(errors="replace")
