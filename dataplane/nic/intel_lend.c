@@ -22,7 +22,8 @@ uint32_t intel_lend(const struct nic_queue *q, const struct frame *f, struct int
         if (!dma_guests_find(g, &hint, f->iov[i].iov_base, left, &iova))
             return 0;
         while (left) {
-            const uint32_t part = left < INTEL_LEND_BYTES ? (uint32_t)left : INTEL_LEND_BYTES;
+            const uint32_t room = INTEL_LEND_PAGE - (uint32_t)(iova % INTEL_LEND_PAGE);
+            const uint32_t part = left < room ? (uint32_t)left : room;
 
             if (n == INTEL_LEND_PIECES)
                 return 0;

@@ -16,8 +16,9 @@
 #define INTEL_LEND_CRUMB 512
 /* Data descriptors behind that of the headers; a frame has 40 at most (82599 7.2.1.1). */
 #define INTEL_LEND_PIECES 24
-/* Bytes of a piece, below what a descriptor takes (15.5 KiB: 82599 7.2.3.2.4). */
-#define INTEL_LEND_BYTES 8192u
+/* A piece lies in one page, for the reason that transmit buffers do (INTEL_TX_ALIGN). */
+#define INTEL_LEND_PAGE 4096u
+_Static_assert(US_FRAME_MAX / INTEL_LEND_PAGE + 2 <= INTEL_LEND_PIECES, "a contiguous payload always fits");
 
 /* One data descriptor's worth of payload, for the device. */
 struct intel_piece {

@@ -53,11 +53,13 @@ uint8_t *engine_memory(struct engine *e, uint64_t iova, uint32_t len)
     return NULL;
 }
 
-/* What a data descriptor names, to be read. */
+/* What a data descriptor names, to be read.  As an emulated adapter does it: in one piece of its machine's memory. */
 static const uint8_t *payload(struct engine *e, uint64_t iova, uint32_t len)
 {
     const uint8_t *const at = e->guest ? e->guest(e->guest_ctx, iova, len) : NULL;
 
+    if (len && iova % 4096 + len > 4096)
+        engine_breach(e, "%u bytes at %#llx lie in two pages", len, (unsigned long long)iova);
     e->guest_reads += at != NULL;
     return at ? at : engine_memory(e, iova, len);
 }
