@@ -32,9 +32,10 @@
  *      holds the queue's lock, and control when the device is quiet)
  * @users: who has a pointer to it: the device, and each hold that names it
  * @queue: for the two functions; NULL: the device is gone (writer: control; a grace period follows)
- * @look: any thread with the queue in its read-side section, and control: bring @done up to date if nobody else is at it
- * @silence: control.  Fence the adapter and stop it: it reads nothing when this returns, and @done says so.  Waits for a
- *      grace period
+ * @look: any thread with the queue in its read-side section, and control: bring @done up to date if nobody else is at
+ *      it
+ * @silence: control.  Fence the adapter and stop it: it reads nothing when this returns, and @done says so.  Waits for
+ *      a grace period
  */
 struct hold_reader {
     _Atomic uint64_t done;

@@ -43,8 +43,8 @@ static void memory_came(void *arg, void *base, size_t len)
         const int rc = nic_port_lend(p, base, len);
 
         if (rc < 0)
-            log_warning("port %u: %zu bytes of a guest's memory cannot be mapped for the adapter: %s; what lies there is "
-                        "copied", p->id, len, strerror(-rc));
+            log_warning("port %u: %zu bytes of a guest's memory cannot be mapped for the adapter: %s; what lies there "
+                        "is copied", p->id, len, strerror(-rc));
     }
 }
 

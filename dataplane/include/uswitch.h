@@ -186,7 +186,7 @@ struct us_port_add {
     uint32_t flood_rate;        /* copies a second this port may cause by flooding, 0: no limit */
     uint32_t flood_burst;       /* copies, bucket depth */
     uint32_t fdb_quota;         /* addresses learned from this port, at most */
-    uint32_t max_frame;         /* longest frame without segmentation request the port sends or gets, bytes, US_FRAME_MIN .. US_FRAME_MAX */
+    uint32_t max_frame;         /* bytes, US_FRAME_MIN .. US_FRAME_MAX: longest frame without segmentation request */
     uint32_t max_kbps;          /* kilobits a second the port may send, 0: no limit */
     uint32_t burst_kbit;        /* kilobits at once after a silence; a few ms' worth at least, whatever it says */
     uint32_t max_kpps;          /* thousands of frames a second, 0: no limit; one to be segmented counts as one */
@@ -199,7 +199,7 @@ struct us_port_add {
     uint32_t spare;
 };
 
-#define US_NIC_IOMMUFD 1        /* NIC: the first device fd is an iommufd, the device a cdev; else container and group */
+#define US_NIC_IOMMUFD 1        /* NIC: the first device fd is an iommufd, the device a cdev; else container, group */
 #define US_NIC_ZERO_COPY 2      /* NIC: send from guests' memory; XDP: the socket's zero-copy mode */
 #define US_NIC_LRO 4            /* NIC: the device may join received TCP segments, where it can */
 
@@ -344,7 +344,7 @@ struct us_event {
 #define US_LINK_FDB_DUMP 12     /* us_link_cursor; reply value: next cursor (0: end), payload: us_fdb_entry[] */
 #define US_LINK_FDB_FLUSH 13    /* us_link_fdb_flush; reply value: entries removed */
 #define US_LINK_ESCROW_PUT 14   /* us_link_escrow + blob + fds; replaces what has the same (port_id, slot) */
-#define US_LINK_ESCROW_GET 15   /* us_link_cursor; reply value: next cursor (0: end), payload us_link_escrow + blob, fds */
+#define US_LINK_ESCROW_GET 15   /* us_link_cursor; reply: next cursor (0: end), payload us_link_escrow + blob, fds */
 #define US_LINK_ESCROW_DROP 16  /* us_link_escrow: one slot, or all of the port's with US_SLOT_ALL */
 #define US_LINK_PING 17
 #define US_LINK_SHUTDOWN 18     /* orderly end of the process */

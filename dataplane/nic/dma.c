@@ -20,7 +20,8 @@ static size_t round_up(size_t n, size_t to)
 
 static void *map(size_t size, int flags)
 {
-    void *const base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | flags, -1, 0);
+    void *const base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | flags,
+                            -1, 0);
 
     return base == MAP_FAILED ? NULL : base;
 }

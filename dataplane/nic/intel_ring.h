@@ -15,8 +15,9 @@
  * every INTEL_RS_EVERY descriptors or so, and only those that carry RS are
  * looked at.  With zero copy a long payload stays where it lies, if the device
  * reaches it: the frame's first descriptor has the headers, copied, the others
- * name the payload's pieces, and the last one reports, since somebody waits.  A frame with an offload request is preceded by a context
- * descriptor, unless the queue's context is still the same.
+ * name the payload's pieces, and the last one reports, since somebody waits.
+ * A frame with an offload request is preceded by a context descriptor, unless
+ * the queue's context is still the same.
  *
  * The files: intel_ring.c life, intel_rx.c, intel_tx.c bursts,
  * intel_lend.c which payload may stay where it lies, intel_offload.c the

@@ -126,7 +126,7 @@ bool nic_port_lends(const struct port *p)
     return p->kind == US_KIND_NIC && ((const struct nic *)p)->cfg.zero_copy;
 }
 
-/* Workers find a frame's pieces in @g when this returns, or nothing if it is NULL, and nobody looks into another one. */
+/* Workers find a frame's pieces in @g when this returns, or nothing if it is NULL; nobody looks into another one. */
 static void publish(struct nic_port *np, const struct dma_guests *g)
 {
     atomic_store_explicit(&np->nic.guests, g, memory_order_release);

@@ -24,8 +24,8 @@
  * @out: the port, running, ended by its ops: stop, grace period, destroy
  *
  * Control thread.  Return: 0; -ENODEV: no driver for that device; -EINVAL: an fd is something else, or a value is
- * beyond what the driver can do; -ENOTSUP: zero copy, which the driver does not know; -EPERM: no IOMMU; -EDQUOT: RLIMIT_MEMLOCK is less than the pool;
- * -EIO: the device does not do as it is told; or -errno.
+ * beyond what the driver can do; -ENOTSUP: zero copy, which the driver does not know; -EPERM: no IOMMU; -EDQUOT:
+ * RLIMIT_MEMLOCK is less than the pool; -EIO: the device does not do as it is told; or -errno.
  */
 int nic_port_create(const struct us_port_add *add, struct us_state_page *state, const int *fds, uint32_t n,
                     bool shared, int news_fd, struct port **out);
@@ -92,7 +92,7 @@ int nic_port_lend(struct port *p, void *base, size_t size);
  */
 void nic_port_unlend(struct port *p, void *base);
 
-/* A fenced adapter goes on reading in place until it is stopped: stop it, until it is reset.  NIC port; control thread. */
+/* A fenced adapter goes on reading in place until it is stopped: stop it, until it is reset.  NIC port; control. */
 void nic_port_rest(struct port *p);
 
 /* The longest frame the device was set up for, bytes. */

@@ -77,7 +77,7 @@ unsigned nic_port_tx_burst(struct port *p, struct frame *const *frames, unsigned
 bool nic_port_arm(struct rxq *q);
 void nic_port_disarm(struct rxq *q);
 
-/* nic_port_life.c: no worker uses the driver's queues any more and the device is quiet, until the next reset. Control. */
+/* nic_port_life.c: no worker uses the driver's queues any more, the device is quiet until the next reset. Control. */
 void nic_port_quiet(struct nic_port *np);
 
 /*

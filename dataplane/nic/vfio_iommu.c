@@ -78,7 +78,7 @@ static int container_open(struct vfio *v)
 static int container_ranges(const struct vfio *v, struct vfio_range range[VFIO_RANGES_MAX])
 {
     const struct vfio_iommu_type1_info head = { .argsz = sizeof(head) };
-    const struct vfio_iommu_type1_info_cap_iova_range *cap;
+    const struct vfio_iommu_type1_info_cap_iova_range *cap = NULL;
     const struct vfio_iommu_type1_info *info;
     void *answer;
     const int len = vfio_get_info(v->iommu_fd, VFIO_IOMMU_GET_INFO, &head, sizeof(head), &answer);
@@ -87,9 +87,9 @@ static int container_ranges(const struct vfio *v, struct vfio_range range[VFIO_R
     if (len < 0)
         return len;
     info = answer;
-    cap = info->flags & VFIO_IOMMU_INFO_CAPS
-              ? vfio_find_cap(answer, (uint32_t)len, info->cap_offset, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, sizeof(*cap))
-              : NULL;
+    if (info->flags & VFIO_IOMMU_INFO_CAPS)
+        cap = vfio_find_cap(answer, (uint32_t)len, info->cap_offset, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
+                            sizeof(*cap));
     while (cap && n < cap->nr_iovas && n < VFIO_RANGES_MAX &&
            (const uint8_t *)&cap->iova_ranges[n + 1] <= (const uint8_t *)answer + len) {
         range[n] = (struct vfio_range){ cap->iova_ranges[n].start, cap->iova_ranges[n].end };

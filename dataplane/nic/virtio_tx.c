@@ -18,7 +18,8 @@
 #define HDR_LEN VNET_WIRE_LEN_MRG
 #define NO_ROOM UINT32_MAX
 
-_Static_assert(AREA_MIN > 2 * (HDR_LEN + US_FRAME_MAX + VLAN_TAG_LEN), "the longest frame fits, wherever the area is cut");
+_Static_assert(AREA_MIN > 2 * (HDR_LEN + US_FRAME_MAX + VLAN_TAG_LEN),
+               "the longest frame fits, wherever the area is cut");
 
 /* ---- life ---- */
 
@@ -110,7 +111,8 @@ static void write_frame(uint8_t *to, const struct frame *f)
 /* Returns false if there is no room. */
 static bool put(struct virtio_tx *tx, const struct frame *f)
 {
-    const uint32_t bytes = HDR_LEN + nic_wire_len(f), lines = (bytes + LINE - 1) / LINE * LINE, at = find_room(tx, lines);
+    const uint32_t bytes = HDR_LEN + nic_wire_len(f), lines = (bytes + LINE - 1) / LINE * LINE;
+    const uint32_t at = find_room(tx, lines);
 
     if (at == NO_ROOM)
         return false;

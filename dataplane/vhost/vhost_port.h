@@ -108,7 +108,10 @@ int vhost_port_ring_start(struct port *p, const struct us_vhost_ring *ring, int 
  */
 void vhost_port_ring_run(struct port *p, uint32_t ring, bool resumed);
 
-/* When it returns no worker touches the ring, and no adapter its buffers; needs a nudge as above. Return: next avail index (also of a stopped ring) or -EINVAL. */
+/*
+ * When it returns no worker touches the ring, and no adapter its buffers; needs a nudge as above.
+ * Return: next avail index (also of a stopped ring) or -EINVAL.
+ */
 int vhost_port_ring_stop(struct port *p, uint32_t ring);
 
 /* Exchange the call fd (-1: none), also of a running ring. Return: 0 or -errno. */

@@ -123,7 +123,7 @@ struct virtq {
     uint16_t next_head;                     /* TX ring, split: a guess of the next, to have its line early */
     uint16_t longest;                       /* TX ring, split: descriptors of the last chain, a guess for the next */
     uint32_t n_held;                        /* TX ring: buffers that wait in @hold */
-    uint16_t merged;                        /* RX ring: chains of the last frame, a guess for the next; 1 .. BURST_MAX */
+    uint16_t merged;                        /* RX ring: chains of the last frame, a guess for the next; 1..BURST_MAX */
     _Atomic uint8_t warm_in;                /* RX ring: idle looks until virtq_warm() does it; 0: not wanted */
     const struct virtq_map *taken_map;      /* TX ring: the map they were taken with; valid within a turn */
     uint16_t taken[BURST_MAX];              /* TX ring: those heads; packed: their buffer ids */
@@ -275,7 +275,7 @@ void split_disarm(struct virtq *vq, const struct virtq_map *map);
 /* Control thread, before a map is published: start from what the guest last saw, and say whether we want kicks. */
 void split_reset(struct virtq *vq, const struct virtq_map *map, uint32_t base);
 
-/* All of it once more for a packed ring (virtio 1.2, 2.8).  packed_rx_complete(): @part: descriptors handed back, 0: all. */
+/* All of it once more for a packed ring (virtio 1.2, 2.8).  packed_rx_complete(): @part: descriptors, 0: all. */
 unsigned packed_rx_burst(struct virtq *vq, const struct virtq_map *map, struct burst *b);
 void packed_rx_complete(struct virtq *vq, const struct virtq_map *map, uint32_t part);
 unsigned packed_tx_burst(struct virtq *vq, const struct virtq_map *map, struct frame *const *frames, unsigned n);

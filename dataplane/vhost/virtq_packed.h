@@ -47,7 +47,9 @@ static inline uint16_t packed_add(uint16_t pos, uint32_t n, uint32_t size)
 {
     const uint32_t index = (pos & PACKED_INDEX) + n;
 
-    return (uint16_t)(index < size ? (pos & PACKED_WRAP) | index : ((pos & PACKED_WRAP) ^ PACKED_WRAP) | (index - size));
+    if (index < size)
+        return (uint16_t)((pos & PACKED_WRAP) | index);
+    return (uint16_t)(((pos & PACKED_WRAP) ^ PACKED_WRAP) | (index - size));
 }
 
 /* How far it is from one position to a later one, at most a turn ahead. */

@@ -134,7 +134,8 @@ GOOD_C = {
 
 BAD_C = [
     ("switch.c", '#include "vhost/virtq.h"', "only uswitch.c and uswitch_lend.c know the drivers"),
-    ("switch.h", '#  include "tap/tap_port.h"', "only uswitch.c and uswitch_lend.c know the drivers"),
+    ("switch.h", '#  include "tap/tap_port.h"',
+     "only uswitch.c and uswitch_lend.c know the drivers"),
     ("link.c", '#include "nic/igb.h"', "only uswitch.c and uswitch_lend.c know the drivers"),
     ("main.c", '#include "vhost/virtq.h"', "only uswitch.c and uswitch_lend.c know the drivers"),
     ("vhost/virtq.c", '#include "../tap/tap_port.h"', "drivers do not know each other"),

@@ -22,7 +22,7 @@ static void on_all(void (*test)(void))
     }
 }
 
-/* The guest changes a frame that is on its way: the payload is the guest's business, the headers are what was judged. */
+/* The guest changes a frame on its way: the payload is the guest's business, the headers are what was judged. */
 static void in_place(void)
 {
     uint8_t frame[FRAME], *const at = (uint8_t *)drv_ptr(&d, BUF(0)) + VNET;
