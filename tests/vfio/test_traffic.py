@@ -140,7 +140,7 @@ def test_a_million_frames(host: Nested, uplink: Uplink) -> None:
     finally:
         uplink.card.wire.disconnect(echo)
         guest = uplink.switch.do("stop_guest", name=name)
-    assert (echo.sent, echo.received) == (count, count)
+    assert (echo.sent, echo.received, echo.damaged) == (count, count, 0)
     assert guest == {"received": count, "sent": count, "dropped": 0}
     grown = [after["uplink"][way]["frames"] - before[way]["frames"]
              for way in ("incoming", "outgoing")]
@@ -162,24 +162,30 @@ def test_cable_pulled(host: Nested, uplink: Uplink) -> None:
 
 
 class Echo:
-    """The far end of the cable: sends everything back, with the addresses exchanged."""
+    """The far end of the cable: sends everything back, with the addresses exchanged.
 
-    def __init__(self, wire: Wire, count: int) -> None:
-        self.sent = self.received = 0
+    Frames of ``size`` bytes, each of those that are under way with bytes of its own.
+    """
+
+    def __init__(self, wire: Wire, count: int, size: int = 60) -> None:
+        self.sent = self.received = self.damaged = 0
         self.done = threading.Event()
         self._wire, self._count = wire, count
+        self._behind_addresses = {
+            b"\x88\xb5" + bytes((number + at * 7) % 251 for at in range(size - 14))
+            for number in range(min(IN_FLIGHT, count))}  # fmt: skip
 
     def begin(self) -> None:
         """Put the frames on their way."""
-        first = (GUEST + FAR + b"\x88\xb5").ljust(60, b"\0")
-        self.sent = min(IN_FLIGHT, self._count)
-        for _ in range(self.sent):
-            self._wire.send(first)
+        self.sent = len(self._behind_addresses)
+        for rest in tuple(self._behind_addresses):
+            self._wire.send(GUEST + FAR + rest)
 
     def __call__(self, frame: bytes) -> None:
         if frame[:6] != FAR:
             return
         self.received += 1
+        self.damaged += frame[12:] not in self._behind_addresses
         if self.sent < self._count:
             self.sent += 1
             self._wire.send(frame[6:12] + frame[:6] + frame[12:])

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Zero copy on a real IOMMU: the adapter reads a guest's frames where the guest has them."""
+
+from __future__ import annotations
+
+from testbed.vfio_guest import Nested
+
+from .conftest import Lab, Switch, added
+from .test_traffic import GUEST, Echo
+
+FRAMES = 20_000
+SIZE = 1514
+
+
+def test_frames_are_read_in_place(lab: Lab, host: Nested, switch: Switch) -> None:
+    """What comes back from a guest behind vhost-user is what was sent to it, byte for byte.
+
+    Its memory is mapped for the adapter, and no longer once the guest is gone.
+    """
+    with added(lab, switch, lab.cards["igb"], queues=1, zero_copy=True) as uplink:
+        alone = uplink.show()["adapter"]["pool_bytes"]
+        switch.do("start_guest", name="guest-zc", segment="red", mac=GUEST.hex(":"))
+        before = uplink.settled()["uplink"]
+        assert uplink.show()["adapter"]["pool_bytes"] > alone, "the guest's memory is not mapped"
+        echo = Echo(uplink.card.wire, FRAMES, SIZE)
+        uplink.card.wire.connect(echo)
+        try:
+            echo.begin()
+            assert echo.done.wait(120), f"{echo.received} of {FRAMES} came back"
+            after = uplink.settled()
+        finally:
+            uplink.card.wire.disconnect(echo)
+            guest = switch.do("stop_guest", name="guest-zc")
+        assert (echo.sent, echo.received, echo.damaged) == (FRAMES, FRAMES, 0)
+        assert guest == {"received": FRAMES, "sent": FRAMES, "dropped": 0}
+        grown = [after["uplink"][way]["frames"] - before[way]["frames"]
+                 for way in ("incoming", "outgoing")]  # fmt: skip
+        assert grown == [FRAMES, FRAMES], after["drops"]
+        assert uplink.show()["adapter"]["pool_bytes"] == alone, "it is still mapped"
