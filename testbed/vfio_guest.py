@@ -74,17 +74,18 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Two functions of one device, and so one IOMMU group: who opens one could reach the other.
+    """Functions of one device, and so one IOMMU group: who opens one could reach the others.
 
-    The first is of a kind that the switch knows, but goes past the IOMMU; the second is not.
-    Neither has a cable.
+    The first is of a kind that the switch knows, but goes past the IOMMU; the second is one that
+    it does not know, nor does the kernel; the third is the kernel's.  None has a cable.
     """
 
     def arguments(self, slot: int) -> list[str]:
-        """Both behind one root port."""
-        return ["-device", f"virtio-net-pci,disable-legacy=on,id=nic{slot},bus=port{slot},"
-                           "addr=0.0,multifunction=on",
-                "-device", f"e1000e,id=other{slot},bus=port{slot},addr=0.1"]
+        """All behind one root port."""
+        models = ("virtio-net-pci,disable-legacy=on,multifunction=on", "e1000e",
+                  "virtio-net-pci,disable-legacy=on")
+        return [word for number, model in enumerate(models) for word in
+                ("-device", f"{model},id=nic{slot}f{number},bus=port{slot},addr=0.{number}")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class Lab:
     host: Nested
     directory: Path
     cards: dict[str, Card]
-    neighbours: tuple[str, str]  # PCI addresses: see vfio_guest.Neighbours
+    neighbours: tuple[str, str, str]  # PCI addresses: see vfio_guest.Neighbours
     started: Future[Any]  # both daemons, while the first tests run
 
     @contextlib.contextmanager
@@ -104,8 +104,8 @@ def lab() -> Iterator[Lab]:
         started = pool.submit(Switch(host).do, "start", options={"dataplane": {"workers": 1}})
         cards = {name: Card(slot, model, macs[slot], host.addresses(slot)[0], wires[slot])
                  for slot, (name, (model, _)) in enumerate(ADAPTERS.items())}
-        first, second = host.addresses(len(ADAPTERS))
-        yield Lab(host, directory, cards, (first, second), started)
+        first, second, third = host.addresses(len(ADAPTERS))
+        yield Lab(host, directory, cards, (first, second, third), started)
 
 
 def _collect(host: Nested, directory: Path) -> None:

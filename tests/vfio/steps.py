@@ -7,7 +7,10 @@ here.  Nothing in it may import pytest, whose start takes seconds on an emulated
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
+import json
 import mmap
 import os
 import resource
@@ -23,6 +26,7 @@ from testbed.daemons import ApiError, Switch, installed
 from testbed.netns import Namespace, Tap
 from testbed.qemu import Network
 from testbed.testpmd import Settings, Testpmd, VirtioUser
+from vif_uswitch.uplink.main import main as uplink_main
 
 MEMLOCK = 256 << 20  # what a unit of systemd would say: LimitMEMLOCK=256M
 
@@ -209,6 +213,14 @@ def uplink_helper(words: list[str]) -> Json:
     command = [str(installed("uswitch-uplink")), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
     return {"rc": done.returncode, "out": done.stdout, "err": done.stderr}
+
+
+def uplink_list() -> Any:
+    """What it lists, by its own main(): a process more takes seconds in there."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        status = uplink_main(["list", "-f", "json"])
+    assert status == 0
+    return json.loads(out.getvalue())
 
 
 def poke(address: str, register: int, value: int) -> None:

@@ -94,8 +94,10 @@ def test_adapter_has_its_own_port_and_cable() -> None:
 
 def test_neighbours_are_functions_of_one_device() -> None:
     words = Neighbours().arguments(4)
-    assert words[1].endswith("bus=port4,addr=0.0,multifunction=on")
-    assert words[3].endswith("bus=port4,addr=0.1")
+    assert words[0::2] == ["-device"] * 3
+    assert [word.partition(",bus=")[2] for word in words[1::2]] == [
+        "port4,addr=0.0", "port4,addr=0.1", "port4,addr=0.2"]
+    assert "multifunction=on" in words[1]
 
 
 READY = "GUEST-READY 5.0"
