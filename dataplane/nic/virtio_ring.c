@@ -263,17 +263,29 @@ static bool wants_split(const struct virtio_ring *r)
     return !(guest_load16(&r->used->flags) & VRING_USED_F_NO_NOTIFY);
 }
 
-/* 2.8.14: the position counts slots of this turn of the ring or of the one before. */
-static bool wants_packed(const struct virtio_ring *r)
+/* A position among those of two turns of the ring, after which they are the same again. */
+static uint32_t of_two_turns(const struct virtio_ring *r, uint16_t pos)
+{
+    return virtio_packed_slot(pos) + (pos & VIRTIO_PACKED_WRAP ? r->size : 0u);
+}
+
+/*
+ * 2.8.14, and a little more: a device may ask for a place that was published while it wanted to hear nothing, take what
+ * is there without asking anew, and wait.  So whatever place is published already, it hears of it once.
+ */
+static bool wants_packed(struct virtio_ring *r)
 {
     const uint32_t state = guest_load32(&r->device->state), flags = (state >> 16) & 3;
-    uint16_t event = virtio_packed_slot((uint16_t)state);
+    const uint16_t event = (uint16_t)state;
+    uint32_t since; /* slots from there to the end of what is published */
 
     if (!r->event_idx || flags != RING_EVENT_FLAGS_DESC)
         return flags != RING_EVENT_FLAGS_DISABLE;
-    if ((state ^ r->next_avail) & VIRTIO_PACKED_WRAP)
-        event = (uint16_t)(event - r->size);
-    return passed(virtio_packed_slot(r->next_avail), event, r->added);
+    since = (of_two_turns(r, r->next_avail) + 2u * r->size - of_two_turns(r, event) % (2u * r->size)) % (2u * r->size);
+    if (since == 0 || since > r->size || (since > r->added && event == r->told))
+        return false;
+    r->told = event;
+    return true;
 }
 
 void virtio_ring_publish(struct virtio_ring *r)

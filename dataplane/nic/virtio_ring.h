@@ -63,7 +63,8 @@ struct virtio_used {
  * @step: descriptors a buffer: 1, or 2 in the control queue
  * @next_avail: split: index, free-running; packed: position
  * @next_used: likewise (writer: who has the queue; reader: virtio_ring_pending() as well)
- * @added: descriptors (packed) or buffers (split) since the device was last told
+ * @added: descriptors (packed) or buffers (split) since they were last published
+ * @told: packed: the place that the device asked for when it was last notified
  * @in_flight: buffers the device has (likewise)
  * @bad: what virtio_ring_take() refused
  * @batch, @batch_last, @batch_len: a batch is being handed out, up to this buffer
@@ -96,6 +97,7 @@ struct virtio_ring {
     uint16_t next_avail;
     uint16_t next_used;
     uint32_t added;
+    uint16_t told;
     uint32_t in_flight;
     uint64_t bad;
     bool batch;

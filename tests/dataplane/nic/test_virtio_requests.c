@@ -167,6 +167,40 @@ static void notifications(unsigned shape)
     vfix_fini(&x);
 }
 
+/* It asked for the first of three, which were published already, and took them: it is told of the next one, once. */
+TEST(device_that_asks_late)
+{
+    struct vm_queue *tx;
+    uint8_t hdr[VM_HDR_LEN];
+    struct frame f;
+    struct vfix x;
+
+    vfix_init(&x, shape_features(SHAPE_PACKED | SHAPE_EVENT_IDX), 64);
+    REQUIRE(vfix_start(&x) == 0);
+    tx = &x.vm.queue[1];
+    frame_make(bytes, 100, 1);
+    f = frame_view(bytes, 100, 64, 100, pieces);
+    for (unsigned i = 0; i < 200; i++) {        /* around the ring */
+        uint32_t before;
+
+        vm_set_kicks(&x.vm, tx, VM_KICK_NEVER);
+        before = tx->notified;
+        for (unsigned k = 0; k < 3; k++)
+            CHECK_EQ(vfix_tx(&x, 0, &f), DROP_none);
+        CHECK_EQ(tx->notified, before);
+        vm_set_kicks(&x.vm, tx, VM_KICK_ONCE);
+        for (unsigned k = 0; k < 3; k++)
+            CHECK_EQ(vm_send(&x.vm, 0, hdr, got, sizeof(got)), 100);
+        CHECK_EQ(vfix_tx(&x, 0, &f), DROP_none);
+        CHECK_EQ(tx->notified, before + 1);
+        CHECK_EQ(vfix_tx(&x, 0, &f), DROP_none);
+        CHECK_EQ(tx->notified, before + 1);
+        for (unsigned k = 0; k < 2; k++)
+            CHECK_EQ(vm_send(&x.vm, 0, hdr, got, sizeof(got)), 100);
+    }
+    vfix_fini(&x);
+}
+
 TEST(notifications)
 {
     for (unsigned shape = 0; shape < SHAPES; shape++)
@@ -217,5 +251,6 @@ MAIN
     RUN(requests_not_negotiated);
     RUN(requests_sent);
     RUN(notifications);
+    RUN(device_that_asks_late);
     RUN(interrupts);
 }

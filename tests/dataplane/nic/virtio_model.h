@@ -52,8 +52,8 @@
      VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO4) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO6) |                                    \
      VIRTIO_BIT(VIRTIO_NET_F_HOST_USO) | VIRTIO_BIT(VIRTIO_NET_F_SPEED_DUPLEX) | VIRTIO_BIT(VIRTIO_NET_F_RSS))
 
-/* When the device wants to be notified of buffers. */
-enum vm_kicks { VM_KICK_ALWAYS, VM_KICK_NEVER, VM_KICK_EVENT };
+/* When the device wants to be notified of buffers.  Once: of the next one, and it takes others without asking anew. */
+enum vm_kicks { VM_KICK_ALWAYS, VM_KICK_NEVER, VM_KICK_EVENT, VM_KICK_ONCE };
 
 /**
  * struct vm_faults - what the device does wrong

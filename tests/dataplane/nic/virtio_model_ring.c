@@ -157,7 +157,7 @@ bool vm_pop(struct vm *vm, struct vm_queue *q, struct vm_buf *b)
     b->slots = q == &vm->queue[vm_ctrl_index(vm)] ? 2 : 1;
     if (!q->enabled || !(is_packed(vm) ? packed_pop(vm, q, b) : split_pop(vm, q, b)))
         return false;
-    if (q->kicks != VM_KICK_NEVER)      /* an event index is of a position */
+    if (q->kicks != VM_KICK_NEVER && q->kicks != VM_KICK_ONCE)      /* an event index is of a position */
         vm_set_kicks(vm, q, q->kicks);
     return true;
 }
@@ -247,7 +247,7 @@ void vm_set_kicks(struct vm *vm, struct vm_queue *q, enum vm_kicks kicks)
     if (is_packed(vm)) {
         struct pvirtq_event_suppress *const e = vm_memory(vm, q->device, sizeof(*e));
 
-        if (kicks == VM_KICK_EVENT && event_idx)
+        if ((kicks == VM_KICK_EVENT || kicks == VM_KICK_ONCE) && event_idx)
             guest_store32(&e->state, RING_EVENT_FLAGS_DESC << 16 | q->next_avail);
         else
             guest_store32(&e->state, (kicks == VM_KICK_NEVER) << 16);
