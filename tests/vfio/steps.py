@@ -26,7 +26,7 @@ from testbed.daemons import ApiError, Switch, installed
 from testbed.netns import Namespace, Tap
 from testbed.qemu import Network
 from testbed.testpmd import Settings, Testpmd, VirtioUser
-from vif_uswitch.uplink.main import main as uplink_main
+from vif_uswitch.uplink.cli import main as uplink_cli
 
 MEMLOCK = 256 << 20  # what a unit of systemd would say: LimitMEMLOCK=256M
 
@@ -216,9 +216,9 @@ def uplink_helper(words: list[str]) -> Json:
 
 
 def uplink_list() -> Any:
-    """What it lists, by its own main(): a process more takes seconds in there."""
+    """What it lists, by the main() of that part: a process more takes seconds in there."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        status = uplink_main(["list", "-f", "json"])
+        status = uplink_cli(["list", "-f", "json"])
     assert status == 0
     return json.loads(out.getvalue())
 
