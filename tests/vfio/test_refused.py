@@ -44,7 +44,7 @@ def no_pci_address(lab: Lab, switch: Switch) -> Iterator[tuple[str, tuple[str, .
 def driven_by_the_kernel(lab: Lab, switch: Switch) -> Iterator[tuple[str, tuple[str, ...]]]:
     address = lab.cards["igb"].address
     yield address, (f"{address} (8086:10c9)", "driven by the kernel's igb, not by vfio-pci",
-                    f"uswitch-uplink bind {address}", "AF_XDP: --ifname eth")
+                    f"uswitch-uplink bind {address}", "AF_XDP: --ifname e")
 
 
 @_case
