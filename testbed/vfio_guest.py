@@ -132,7 +132,7 @@ def prepare(cache: Cache, progress: Callable[[str], None]) -> NestedParts:
     who = unprivileged.guest_identity()  # whose eyes QEMU sees this machine's files with
     unprivileged.require_readable(CHECKOUT / "setup.py", who)
     unprivileged.require_readable(Path(sys.executable), who, "-x")
-    return NestedParts(NestedMachine(bed.kernel.vmlinux, image, bed.machine.accel, memory="1G",
+    return NestedParts(NestedMachine(bed.kernel.vmlinux, image, bed.machine.accel, memory="2G",
                                      cpus=2, modules=bed.kernel.modules))
 
 
