@@ -121,12 +121,6 @@ def remove_host(name: str) -> None:
     Inside.namespaces.pop(name).close()
 
 
-def run(namespace: str, command: list[str], timeout: float = 60) -> Json:
-    """A program in a namespace."""
-    result = Inside.namespaces[namespace].run(command, timeout)
-    return {"rc": result.rc, "output": result.output}
-
-
 def ping(namespace: str, address: str, count: int, size: int) -> Json:
     """echo.Answers."""
     return asdict(echo.ping(Inside.namespaces[namespace], address, count, size=size))

@@ -130,21 +130,7 @@ def test_a_million_frames(host: Nested, uplink: Uplink) -> None:
     count = FRAMES[uplink.card.model]
     name = f"guest-{uplink.card.slot}"
     uplink.switch.do("start_guest", name=name, segment="red", mac=GUEST.hex(":"))
-    before = uplink.settled()["uplink"]
-    echo = Echo(uplink.card.wire, count)
-    uplink.card.wire.connect(echo)
-    try:
-        echo.begin()
-        assert echo.done.wait(200), f"{echo.received} of {count} came back"
-        after = uplink.settled()
-    finally:
-        uplink.card.wire.disconnect(echo)
-        guest = uplink.switch.do("stop_guest", name=name)
-    assert (echo.sent, echo.received, echo.damaged) == (count, count, 0)
-    assert guest == {"received": count, "sent": count, "dropped": 0}
-    grown = [after["uplink"][way]["frames"] - before[way]["frames"]
-             for way in ("incoming", "outgoing")]
-    assert grown == [count, count], after["drops"]
+    echo_all(uplink, name, count)
 
 
 def test_cable_pulled(host: Nested, uplink: Uplink) -> None:
@@ -159,6 +145,28 @@ def test_cable_pulled(host: Nested, uplink: Uplink) -> None:
         uplink.wait("up")
         both.ping()
     assert uplink.show()["adapter"]["link_changes"] >= 2
+
+
+def echo_all(uplink: Uplink, guest: str, count: int, size: int = 60, timeout: float = 200) -> None:
+    """So many frames each way between the wire and a guest that runs; it is gone afterwards.
+
+    Wire, guest and uplink must have counted the same, and no byte may have changed.
+    """
+    before = uplink.settled()["uplink"]
+    echo = Echo(uplink.card.wire, count, size)
+    uplink.card.wire.connect(echo)
+    try:
+        echo.begin()
+        assert echo.done.wait(timeout), f"{echo.received} of {count} came back"
+        after = uplink.settled()
+    finally:
+        uplink.card.wire.disconnect(echo)
+        counted = uplink.switch.do("stop_guest", name=guest)
+    assert (echo.sent, echo.received, echo.damaged) == (count, count, 0)
+    assert counted == {"received": count, "sent": count, "dropped": 0}
+    grown = [after["uplink"][way]["frames"] - before[way]["frames"]
+             for way in ("incoming", "outgoing")]
+    assert grown == [count, count], after["drops"]
 
 
 class Echo:
