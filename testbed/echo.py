@@ -123,7 +123,7 @@ class Pinger:
         packet = bytearray(struct.pack("!BBHHH", 128 if self._v6 else 8, 0, 0, self._identity,
                                        sequence)) + self._data
         if not self._v6:  # the kernel does it for ICMPv6
-            packet[2:4] = struct.pack("!H", _checksum(packet))
+            packet[2:4] = struct.pack("!H", checksum(packet))
         try:
             self._socket.sendto(packet, (self._address, 0))
         except OSError as error:
@@ -176,7 +176,7 @@ def _open(namespace: Namespace, v6: bool) -> socket.socket:
     return opened
 
 
-def _checksum(message: bytes | bytearray) -> int:
+def checksum(message: bytes | bytearray) -> int:
     """RFC 1071, of a message whose checksum field is 0."""
     padded = bytes(message) + b"\0" * (len(message) % 2)
     total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))

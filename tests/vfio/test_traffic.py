@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from testbed.echo import checksum
 from testbed.vfio_guest import Nested
 from testbed.wire import Wire
 
@@ -207,8 +208,5 @@ def _datagram(flow: int) -> bytes:
     udp = struct.pack("!HHHH", 1000 + flow, 4000 + flow, 8 + len(payload), 0) + payload
     head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
                        bytes([10, 8, 0, 1 + flow]), bytes([10, 8, 1, 1 + flow]))
-    total = sum(struct.unpack("!10H", head))
-    total = (total & 0xFFFF) + (total >> 16)
-    total = (total & 0xFFFF) + (total >> 16)
-    head = head[:10] + struct.pack("!H", ~total & 0xFFFF) + head[12:]
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
     return (bytes.fromhex("5254000005ff") + FAR + b"\x08\x00" + head + udp).ljust(60, b"\0")
