@@ -49,6 +49,10 @@ SIZE(us_port_tags, 8 + 4097 * 4);
 AT(us_port_tags, row, 8);
 SIZE(us_port_macs, 8 + 64 * 6);
 AT(us_port_macs, mac, 8);
+SIZE(us_guard_pair, 24);
+AT(us_guard_pair, ip, 8);
+SIZE(us_port_guard, 16 + 256 * 24);
+AT(us_port_guard, pair, 16);
 SIZE(us_port_limits, 40);
 AT(us_queue_counters, cycles, 64);
 SIZE(us_mem_region, 32);
@@ -85,6 +89,7 @@ ROWS(us_switch_page, worker, US_WORKERS_MAX);
 ROWS(us_config, cpu, US_WORKERS_MAX);
 ROWS(us_port_tags, row, US_TAG_ROWS_MAX);
 ROWS(us_port_macs, mac, US_MACS_MAX);
+ROWS(us_port_guard, pair, US_GUARD_PAIRS_MAX);
 ROWS(us_vhost_mem, region, US_REGIONS_MAX);
 ROWS(us_vhost_log, used_gpa, US_RINGS_MAX);
 
@@ -109,6 +114,7 @@ static const uint64_t layout[] = {
     sizeof(struct us_mem_region), sizeof(struct us_vhost_mem), sizeof(struct us_vhost_ring),
     sizeof(struct us_vhost_ring_ref), sizeof(struct us_fdb_entry), sizeof(struct us_event),
     sizeof(struct us_vhost_log), sizeof(struct us_port_announce), sizeof(struct us_port_ref),
+    sizeof(struct us_guard_pair), sizeof(struct us_port_guard), US_GUARD_PAIRS_MAX,
     sizeof(struct us_nic_state), US_NIC_COUNTERS_MAX, offsetof(struct us_state_page, nic),
     sizeof(struct us_link_head), sizeof(struct us_link_hello), sizeof(struct us_link_cursor),
     sizeof(struct us_link_fdb_flush), sizeof(struct us_link_escrow),

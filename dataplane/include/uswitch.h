@@ -34,6 +34,7 @@
 #define US_VID_UNTAGGED 4096    /* "no tag", a row of the tag table like any other */
 #define US_TAG_ROWS_MAX 4097
 #define US_MACS_MAX 64          /* pinned addresses a port */
+#define US_GUARD_PAIRS_MAX 256  /* what a guarded port may claim to be */
 #define US_WORKERS_MAX 32
 #define US_QUEUES_MAX 8         /* queue pairs a port */
 #define US_RINGS_MAX 16         /* virtqueues a port: 2 * i receives, 2 * i + 1 transmits (guest view) */
@@ -232,6 +233,27 @@ struct us_port_macs {
     uint8_t mac[64][6];
 };
 
+/* One thing that a guarded port may claim to be. */
+struct us_guard_pair {
+    uint8_t mac[6];             /* of one station */
+    uint8_t family;             /* US_GUARD_* */
+    uint8_t prefix_len;         /* bits of .ip that count: 0 .. 32 or 128; the others are 0 */
+    uint8_t ip[16];             /* as on the wire; IPv4: the first four bytes */
+};
+
+#define US_GUARD_MAC 0          /* the MAC address alone: .ip and .prefix_len are 0 */
+#define US_GUARD_IPV4 4
+#define US_GUARD_IPV6 6
+
+/* Replaces the port's guard, at once: no frame is judged by neither. */
+struct us_port_guard {
+    uint32_t port_id;
+    uint32_t guarded;           /* 1: frames that no pair covers are dropped; 0: nothing is checked, and .n is 0 */
+    uint32_t n;                 /* 0: nothing may be sent */
+    uint32_t spare;
+    struct us_guard_pair pair[256];
+};
+
 struct us_port_limits {
     uint32_t port_id;
     uint32_t flood_rate;
@@ -352,6 +374,7 @@ struct us_event {
 #define US_LINK_PORT_ANNOUNCE 20 /* us_port_announce */
 #define US_LINK_NIC_READ 21     /* us_port_ref: bring us_state_page.nic up to date */
 #define US_LINK_NIC_RESET 22    /* us_port_ref: start an adapter anew, after an error */
+#define US_LINK_PORT_GUARD 23   /* us_port_guard, cut after n pairs */
 #define US_LINK_REPLY 100
 #define US_LINK_EVENT 101       /* us_event */
 

@@ -118,6 +118,15 @@ class NicSetup:
 NO_NIC = NicSetup()
 
 
+@dataclass(frozen=True, slots=True)
+class GuardPair:
+    """One thing that a guarded port may claim to be; see struct us_guard_pair."""
+
+    mac: bytes  # 6, of one station
+    ip: bytes = b""  # 4 or 16 as on the wire, host bits 0; empty: the MAC address alone
+    prefix_len: int = 0
+
+
 class Dataplane(Protocol):
     """One dataplane process; raises DataplaneGone or DataplaneRefused."""
 
@@ -129,6 +138,9 @@ class Dataplane(Protocol):
     async def port_del(self, port_id: int) -> None: ...
     async def port_tags(self, port_id: int, rows: Sequence[tuple[int, int]]) -> None: ...
     async def port_macs(self, port_id: int, macs: Sequence[bytes]) -> None: ...
+    async def port_guard(self, port_id: int, pairs: Sequence[GuardPair] | None) -> None:
+        """What the port may send from now on; None: anything.  A port begins unguarded."""
+
     async def port_limits(
         self, port_id: int, *, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int,
         rate: RateLimit = NO_LIMIT,

@@ -29,6 +29,7 @@ from vif_uswitch.dataplane.base import (
     DirtyLog,
     EscrowEntry,
     Event,
+    GuardPair,
     MemRegion,
     NicSetup,
     RateLimit,
@@ -48,6 +49,7 @@ class FakePort:
     nic: NicSetup = NO_NIC
     tags: list[tuple[int, int]] = field(default_factory=list)
     macs: list[bytes] = field(default_factory=list)
+    guard: tuple[GuardPair, ...] | None = None
     memory: tuple[MemRegion, ...] = ()
     rings: dict[int, RingSetup] = field(default_factory=dict)
     log: DirtyLog | None = None
@@ -71,6 +73,16 @@ def _dup(fd: int | None) -> int | None:
 def _close(fd: int | None) -> None:
     if fd is not None:
         os.close(fd)
+
+
+def _is_guard_pair(pair: GuardPair) -> bool:
+    """What the real one checks: an address of one station, no host bits behind the prefix."""
+    bits = 8 * len(pair.ip)
+    host = int.from_bytes(pair.ip, "big") & ((1 << max(bits - pair.prefix_len, 0)) - 1)
+    return (
+        len(pair.mac) == 6 and not pair.mac[0] & 1 and any(pair.mac)
+        and bits in (0, 32, 128) and 0 <= pair.prefix_len <= bits and not host
+    )  # fmt: skip
 
 
 class FakeDataplane:
@@ -167,6 +179,16 @@ class FakeDataplane:
         await self._enter("port_macs", port_id, tuple(macs))
         self._port("port_macs", port_id).macs = list(macs)
         self._leave("port_macs")
+
+    async def port_guard(self, port_id: int, pairs: Sequence[GuardPair] | None) -> None:
+        await self._enter("port_guard", port_id, None if pairs is None else tuple(pairs))
+        port = self._port("port_guard", port_id)
+        if pairs is not None and len(pairs) > constant("US_GUARD_PAIRS_MAX"):
+            raise DataplaneRefused("port_guard", errno.E2BIG)
+        if not all(_is_guard_pair(pair) for pair in pairs or ()):
+            raise DataplaneRefused("port_guard", errno.EINVAL)
+        port.guard = None if pairs is None else tuple(pairs)
+        self._leave("port_guard")
 
     async def port_limits(
         self, port_id: int, *, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int,

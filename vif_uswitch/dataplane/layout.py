@@ -18,6 +18,7 @@ from vif_uswitch.dataplane.base import (
     NO_NIC,
     DirtyLog,
     Event,
+    GuardPair,
     MemRegion,
     NicSetup,
     RateLimit,
@@ -65,6 +66,7 @@ VHOST_LOG = constant("US_LINK_VHOST_LOG")
 PORT_ANNOUNCE = constant("US_LINK_PORT_ANNOUNCE")
 NIC_READ = constant("US_LINK_NIC_READ")
 NIC_RESET = constant("US_LINK_NIC_RESET")
+PORT_GUARD = constant("US_LINK_PORT_GUARD")
 REPLY = constant("US_LINK_REPLY")
 EVENT = constant("US_LINK_EVENT")
 
@@ -168,6 +170,20 @@ def port_tags(port_id: int, rows: Sequence[tuple[int, int]]) -> bytes:
 
 def port_macs(port_id: int, macs: Sequence[bytes]) -> bytes:
     return _pack_cut("us_port_macs", "mac", (port_id, len(macs), [list(mac) for mac in macs]), 6)
+
+
+def guard_pair(pair: GuardPair) -> tuple[list[int], int, int, list[int]]:
+    """The values of a struct us_guard_pair."""
+    families = {
+        0: constant("US_GUARD_MAC"), 4: constant("US_GUARD_IPV4"), 16: constant("US_GUARD_IPV6"),
+    }  # fmt: skip
+    return list(pair.mac), families[len(pair.ip)], pair.prefix_len, list(pair.ip)
+
+
+def port_guard(port_id: int, pairs: Sequence[GuardPair] | None) -> bytes:
+    rows = [guard_pair(pair) for pair in pairs or ()]
+    values = (port_id, int(pairs is not None), len(rows), 0, rows)
+    return _pack_cut("us_port_guard", "pair", values, size("us_guard_pair"))
 
 
 def port_limits(

@@ -29,6 +29,7 @@ from vif_uswitch.dataplane.base import (
     DirtyLog,
     EscrowEntry,
     Event,
+    GuardPair,
     MemRegion,
     NicSetup,
     RateLimit,
@@ -260,6 +261,10 @@ class Link:
     async def port_macs(self, port_id: int, macs: Sequence[bytes]) -> None:
         body = layout.port_macs(port_id, macs)
         await self._do(f"the pinned addresses of port {port_id}", layout.PORT_MACS, body)
+
+    async def port_guard(self, port_id: int, pairs: Sequence[GuardPair] | None) -> None:
+        body = layout.port_guard(port_id, pairs)
+        await self._do(f"the guard of port {port_id}", layout.PORT_GUARD, body)
 
     async def port_limits(
         self, port_id: int, *, flood_rate: int, flood_burst: int, fdb_quota: int, max_frame: int,

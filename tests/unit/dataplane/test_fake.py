@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vif_uswitch.dataplane import layout
-from vif_uswitch.dataplane.base import DataplaneRefused, Event, NicSetup
+from vif_uswitch.dataplane.base import DataplaneRefused, Event, GuardPair, NicSetup
 from vif_uswitch.dataplane.fake import FakeDataplane
 from vif_uswitch.dataplane.statepage import StatePage
 
@@ -73,5 +73,60 @@ def test_refusals(page: StatePage) -> None:
         fake.refuse = {"nic_reset": errno.EIO}
         assert await refused(fake.nic_reset(7)) == errno.EIO
         await fake.port_del(7)
+
+    asyncio.run(main())
+
+
+MAC = b"\2\0\0\0\0\1"
+
+
+def test_a_guard_is_kept_and_replaced(page: StatePage) -> None:
+    fake = FakeDataplane()
+    pairs = [
+        GuardPair(MAC), GuardPair(MAC, bytes([10, 0, 0, 0]), 24), GuardPair(MAC, bytes(16), 0),
+    ]  # fmt: skip
+
+    async def main() -> None:
+        await fake.port_add(7, layout.KIND_VHOST, **LIMITS, state_fd=page.fd)
+        kept = [fake.ports[7].guard]
+        for wanted in (pairs, [], None):
+            await fake.port_guard(7, wanted)
+            kept.append(fake.ports[7].guard)
+        assert kept == [None, tuple(pairs), (), None]
+        await fake.port_del(7)
+
+    asyncio.run(main())
+    assert fake.calls[1:4] == [
+        ("port_guard", 7, tuple(pairs)), ("port_guard", 7, ()), ("port_guard", 7, None)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pair", "refusal"),
+    [
+        (GuardPair(b"\1\0\0\0\0\1"), errno.EINVAL),
+        (GuardPair(bytes(6)), errno.EINVAL),
+        (GuardPair(MAC, b"", 1), errno.EINVAL),
+        (GuardPair(MAC, bytes(4), 33), errno.EINVAL),
+        (GuardPair(MAC, bytes([10, 0, 0, 1]), 24), errno.EINVAL),
+        (GuardPair(MAC, bytes(5), 0), errno.EINVAL),
+    ],
+)
+def test_a_guard_that_cannot_be_is_refused(page: StatePage, pair: GuardPair, refusal: int) -> None:
+    fake = FakeDataplane()
+
+    async def main() -> None:
+        await fake.port_add(7, layout.KIND_VHOST, **LIMITS, state_fd=page.fd)
+        with pytest.raises(DataplaneRefused) as refused:
+            await fake.port_guard(7, [pair])
+        assert refused.value.errno == refusal
+        with pytest.raises(DataplaneRefused) as refused:
+            await fake.port_guard(7, [GuardPair(MAC)] * 257)
+        assert refused.value.errno == errno.E2BIG
+        with pytest.raises(DataplaneRefused) as refused:
+            await fake.port_guard(8, None)
+        assert refused.value.errno == errno.ENOENT
+        assert fake.ports[7].guard is None
+        fake.kill()
 
     asyncio.run(main())
