@@ -81,7 +81,7 @@ struct vnet {
  * @hdr: snapshot; at least HDR_ROOM writable bytes lie before it
  * @hdr_len: bytes in the snapshot, >= min(len, 18); may be the whole frame
  * @len: bytes of the whole frame, hdr_len + the sum of iov; >= ETH_HDR_LEN
- * @iov: the rest, in the source's memory; entries are never empty
+ * @iov: the rest, in the source's memory; entries are never empty, and belong to the burst
  * @n_iov: number of entries, 0 if the snapshot is the whole frame
  * @segment: broadcast domain, set by the switch; US_SEGMENT_NONE before
  * @pcp: priority and DEI bits of the ingress tag (tag control information with VID 0), 0 if untagged
@@ -93,7 +93,7 @@ struct vnet {
  */
 struct frame {
     uint8_t *hdr;
-    const struct iovec *iov;
+    struct iovec *iov;
     uint32_t hdr_len;
     uint32_t len;
     uint32_t n_iov;
@@ -107,6 +107,15 @@ struct frame {
 };
 
 #define HDR_ROOM 16
+
+/**
+ * frame_lengthen() - move bytes of the rest into the snapshot
+ * @f: frame; its snapshot has room for @want bytes, its entries of @iov are changed
+ * @want: how long the snapshot is to become; less if the frame is shorter
+ *
+ * Each byte is fetched once, as all of the snapshot is.
+ */
+void frame_lengthen(struct frame *f, uint32_t want);
 
 /**
  * struct burst - the frames of one rx_burst, with the memory they need

@@ -85,6 +85,15 @@ static int do_port_macs(struct link_calls *calls, const struct link_in *in, stru
     return rc < 0 ? rc : uswitch_port_macs(calls->us, macs);
 }
 
+static int do_port_guard(struct link_calls *calls, const struct link_in *in, struct link_out *out)
+{
+    const struct us_port_guard *guard = (const void *)in->payload;
+    const int rc = check_rows(in, guard->n, HEAD_LEN(struct us_port_guard, pair), sizeof(guard->pair[0]));
+
+    (void)out;
+    return rc < 0 ? rc : uswitch_port_guard(calls->us, guard);
+}
+
 static int do_port_limits(struct link_calls *calls, const struct link_in *in, struct link_out *out)
 {
     (void)out;
@@ -274,6 +283,7 @@ static const struct request {
     { US_LINK_PORT_DEL, FIXED(struct us_port_del), 0, 0, false, do_port_del },
     { US_LINK_PORT_TAGS, CUT(struct us_port_tags, row), 0, 0, false, do_port_tags },
     { US_LINK_PORT_MACS, CUT(struct us_port_macs, mac), 0, 0, false, do_port_macs },
+    { US_LINK_PORT_GUARD, CUT(struct us_port_guard, pair), 0, 0, false, do_port_guard },
     { US_LINK_PORT_LIMITS, FIXED(struct us_port_limits), 0, 0, false, do_port_limits },
     { US_LINK_VHOST_MEM, CUT(struct us_vhost_mem, region), 0, US_REGIONS_MAX, false, do_vhost_mem },
     { US_LINK_RING_START, FIXED(struct us_vhost_ring), 0, 2, false, do_ring_start },

@@ -11,6 +11,7 @@
 #include "port.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -51,6 +52,7 @@ void port_init(struct port *p, const struct port_ops *ops, const struct us_port_
 void port_fini(struct port *p)
 {
     port_tags_free(atomic_exchange_explicit(&p->tags, NULL, memory_order_relaxed));
+    free((void *)(uintptr_t)atomic_exchange_explicit(&p->policy, NULL, memory_order_relaxed));
     if (p->state)
         munmap(p->state, US_STATE_PAGE_SIZE);
     p->state = NULL;

@@ -115,7 +115,7 @@ struct port {
     _Atomic uint32_t offloads;  /* OFFLOAD_* the peer takes when it receives */
     _Atomic uint32_t max_frame; /* bytes, for frames without segmentation request, tag not counted */
     _Atomic uint32_t fdb_quota;
-    _Atomic(const struct policy *) policy;  /* RCU, borrowed; NULL: everything passes */
+    _Atomic(const struct policy *) policy;  /* RCU, owned; NULL: everything passes */
 
     /* writer: any thread, once, by port_break() */
     _Atomic uint32_t broken;    /* enum break_reason */

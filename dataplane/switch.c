@@ -17,9 +17,9 @@
  *
  * and then one tx_burst a group (deliver.h).  Frames come in runs: one whose addresses and
  * type are those of the frame before it goes where that went without another
- * look, and equal sources or destinations in a row are looked up once.  Frames
- * are sorted in the order they came, so each receiver sees its frames, unicast
- * and flooded, in that order.
+ * look (but for the port's policy), and equal sources or destinations in a row
+ * are looked up once.  Frames are sorted in the order they came, so each receiver
+ * sees its frames, unicast and flooded, in that order.
  */
 #include "switch.h"
 
@@ -225,17 +225,21 @@ static __attribute__((noinline)) enum drop_reason classify(struct pass *ps, stru
         return DROP_src_invalid;
     if ((to & LINK_LOCAL_MASK) == LINK_LOCAL)
         return DROP_link_local;
-    why = policy_verdict(ps->policy, f);
-    if (why != DROP_none)
-        return why;
+    if (unlikely(ps->policy != NULL)) {
+        why = policy_verdict(ps->policy, f);
+        if (why != DROP_none)
+            return why;
+    }
 
     source_add(ps, fdb_key(f->segment, from));
     *dest = to & MAC48_GROUP ? DEST_FLOOD : dest_for(ps, fdb_key(f->segment, to));
     return DROP_none;
 }
 
-/* First pass; counts what came in. */
-static void classify_all(struct pass *ps, struct burst *b)
+/*
+ * First pass; counts what came in.  Two copies of it, so that a port without policy does not ask for one frame by frame.
+ */
+static inline __attribute__((always_inline)) void classify_frames(struct pass *ps, struct burst *b, const bool policed)
 {
     const uint16_t untagged = ps->tags->untagged;
     const uint32_t n = b->n;
@@ -245,6 +249,7 @@ static void classify_all(struct pass *ps, struct burst *b)
 
     for (struct frame *f = b->frame; f < b->frame + n; f++) {
         const uint64_t to = load_le64(f->hdr), from = load_le64(f->hdr + ETH_ALEN);
+        enum drop_reason why = DROP_none;
         uint32_t dest = run_dest;
 
         bytes += f->len;
@@ -252,17 +257,20 @@ static void classify_all(struct pass *ps, struct burst *b)
         f->pcp = 0;
         f->segment = untagged;
         if (unlikely(((to ^ run_to) | (from ^ run_from)) != 0 || run_dest == DEST_NONE)) {
-            const enum drop_reason why = classify(ps, f, &dest);
-
-            if (unlikely(why != DROP_none)) {
-                f->drop = (uint8_t)why;
-                ps->in->drop[why]++;
-                continue;
+            why = classify(ps, f, &dest);
+            if (likely(why == DROP_none)) {
+                /* A tag cannot be judged by the first fourteen bytes. */
+                run_dest = (uint16_t)(from >> 48) == htole16(htobe16(ETHERTYPE_VLAN)) ? DEST_NONE : dest;
+                run_to = to;
+                run_from = from;
             }
-            /* Neither a tag nor a policy can be judged by the first fourteen bytes. */
-            run_dest = ps->policy || (uint16_t)(from >> 48) == htole16(htobe16(ETHERTYPE_VLAN)) ? DEST_NONE : dest;
-            run_to = to;
-            run_from = from;
+        } else if (policed) {
+            why = policy_verdict(ps->policy, f);
+        }
+        if (unlikely(why != DROP_none)) {
+            f->drop = (uint8_t)why;
+            ps->in->drop[why]++;
+            continue;
         }
         *live++ = (struct live){ .frame = f, .dest = dest };
     }
@@ -271,6 +279,19 @@ static void classify_all(struct pass *ps, struct burst *b)
     ps->in->frames += n;
     ps->in->bytes += bytes;
     ps->in->gso += gso;
+}
+
+static __attribute__((noinline)) void classify_policed(struct pass *ps, struct burst *b)
+{
+    classify_frames(ps, b, true);
+}
+
+static void classify_all(struct pass *ps, struct burst *b)
+{
+    if (unlikely(ps->policy != NULL))
+        classify_policed(ps, b);
+    else
+        classify_frames(ps, b, false);
 }
 
 /* Second pass. */

@@ -58,6 +58,11 @@ void switch_port_detach(struct switch_core *core, struct port *p);
  */
 int switch_port_set_tags(struct switch_core *core, struct port *p, const struct us_tag_row *row, uint32_t n);
 int switch_port_set_macs(struct switch_core *core, struct port *p, const uint8_t (*mac)[6], uint32_t n);
+/*
+ * Control: what the port may send from now on; NULL: everything.  The port owns the policy.  When it returns, the former
+ * one has judged its last frame, and, unless everything may pass, what it let the switch learn is forgotten.
+ */
+void switch_port_set_policy(struct switch_core *core, struct port *p, const struct policy *policy);
 
 /**
  * switch_burst() - forward the frames of one queue

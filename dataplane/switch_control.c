@@ -157,6 +157,16 @@ fail:
     return rc;
 }
 
+void switch_port_set_policy(struct switch_core *core, struct port *p, const struct policy *policy)
+{
+    const struct policy *before = atomic_exchange_explicit(&p->policy, policy, memory_order_acq_rel);
+
+    rcu_wait();
+    free((void *)(uintptr_t)before);
+    if (policy && atomic_load_explicit(&p->fdb_count, memory_order_relaxed))
+        fdb_flush(core->fdb, p->id, US_ANY);
+}
+
 static bool macs_have(const struct pinned_macs *macs, uint64_t mac)
 {
     for (uint32_t i = 0; i < macs->n; i++) {

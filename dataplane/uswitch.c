@@ -19,6 +19,7 @@
 #include "base/virtq_spec.h"
 #include "flood.h"
 #include "nic/nic_port.h"
+#include "policy/antispoof.h"
 #include "state_page.h"
 #include "tap/tap_port.h"
 #include "uswitch_priv.h"
@@ -166,6 +167,23 @@ int uswitch_port_macs(struct uswitch *us, const struct us_port_macs *macs)
     if (macs->n > US_MACS_MAX)
         return -E2BIG;
     return switch_port_set_macs(&us->core, p, macs->mac, macs->n);
+}
+
+int uswitch_port_guard(struct uswitch *us, const struct us_port_guard *guard)
+{
+    struct port *p = uswitch_port(us, guard->port_id);
+    const struct policy *policy = NULL;
+    int rc = 0;
+
+    if (!p)
+        return -ENOENT;
+    if (guard->guarded > 1 || guard->spare || (!guard->guarded && guard->n))
+        return -EINVAL;
+    if (guard->guarded)
+        rc = antispoof_create(guard->pair, guard->n, &policy);
+    if (rc == 0)
+        switch_port_set_policy(&us->core, p, policy);
+    return rc;
 }
 
 int uswitch_port_limits(struct uswitch *us, const struct us_port_limits *limits)

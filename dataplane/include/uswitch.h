@@ -457,6 +457,11 @@ int uswitch_port_del(struct uswitch *us, uint32_t port_id);
 int uswitch_port_tags(struct uswitch *us, const struct us_port_tags *tags);
 int uswitch_port_macs(struct uswitch *us, const struct us_port_macs *macs);
 /*
+ * Anti-spoofing of what the port sends, in all its segments.  Every frame that is delivered after the call has returned
+ * was judged by the new guard; a port begins unguarded, and keeps its guard while its rings come and go.
+ */
+int uswitch_port_guard(struct uswitch *us, const struct us_port_guard *guard);
+/*
  * Has the port's worker send a RARP request for the address into the port's untagged segment, as if the peer had
  * sent it.  -EAGAIN: none of the port's queues is served, or too many announcements wait.
  */

@@ -141,25 +141,6 @@ static inline bool nic_has_tag(const struct frame *f)
     return f->hdr[2 * ETH_ALEN] == ETHERTYPE_VLAN >> 8 && f->hdr[2 * ETH_ALEN + 1] == (ETHERTYPE_VLAN & 0xff);
 }
 
-/* The first @want bytes of a frame that lies in short pieces; leaves the rest in f->iov. */
-static inline void nic_snap_pieces(struct frame *f, struct iovec *iov, uint32_t n, uint32_t want)
-{
-    while (f->hdr_len < want && n) {
-        const size_t left = want - f->hdr_len, part = iov->iov_len < left ? iov->iov_len : left;
-
-        guest_copy(f->hdr + f->hdr_len, iov->iov_base, part);
-        f->hdr_len += (uint32_t)part;
-        iov->iov_base = (uint8_t *)iov->iov_base + part;
-        iov->iov_len -= part;
-        if (iov->iov_len == 0) {
-            iov++;
-            n--;
-        }
-    }
-    f->iov = iov;
-    f->n_iov = n;
-}
-
 /**
  * nic_take_frame() - a received frame into the burst: snapshot, lengths, the rest as it lies
  * @p: the receiving port
@@ -188,7 +169,9 @@ static inline enum drop_reason nic_take_frame(const struct port *p, struct burst
         return DROP_frame_long;
     *f = (struct frame){ .hdr = b->snap[b->n] + HDR_ROOM, .len = (uint32_t)len, .vnet = *vnet };
     if (__builtin_expect(n > 1 && iov[0].iov_len < want, 0)) {
-        nic_snap_pieces(f, iov, n, want);
+        f->iov = iov;
+        f->n_iov = n;
+        frame_lengthen(f, want);
     } else {
         const uint32_t part = iov[0].iov_len < want ? (uint32_t)iov[0].iov_len : want;
 

@@ -206,13 +206,15 @@ static enum drop_reason segment_7_odd_payload(const struct policy *policy, const
 /* Each frame, those of a run too, and before its source is learned. */
 TEST(policy_is_asked)
 {
-    static const struct policy policy = { .verdict = segment_7_odd_payload };
+    struct policy *const policy = malloc(sizeof(*policy));
     uint8_t data[100];
 
+    REQUIRE(policy);
+    policy->verdict = segment_7_odd_payload;
     setup();
     access_port(0, 7);
     access_port(1, 7);
-    atomic_store(&fp[0]->port.policy, &policy);
+    switch_port_set_policy(core, &fp[0]->port, policy);
     fake_eth(data, 0xff, 1, UNTAGGED, sizeof(data));
     data[20] = 0;
     CHECK_EQ(fake_port_inject(fp[0], data, sizeof(data), NULL), 0);

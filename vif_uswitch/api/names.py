@@ -59,6 +59,12 @@ DROP_TEXT: dict[str, str] = {
     "device": "the kernel device refused the frame",
     "broken": "the receiving port is fenced",
     "nic_rx": "the adapter received the frame damaged",
+    "guard_mac": "the source address is not one that the port may use",
+    "guard_ip": "the source IP address is not one that the port may use, or cannot be seen",
+    "guard_arp": "the port claims an address by ARP that it may not use",
+    "guard_nd": "the port claims an address by neighbor discovery that it may not use, or to be a router",
+    "guard_dhcp": "the port answers as a DHCP server",
+    "guard_type": "a guarded port sends IPv4, IPv6, ARP and RARP only",
 }
 
 

@@ -172,17 +172,8 @@ def port_macs(port_id: int, macs: Sequence[bytes]) -> bytes:
     return _pack_cut("us_port_macs", "mac", (port_id, len(macs), [list(mac) for mac in macs]), 6)
 
 
-def guard_pair(pair: GuardPair) -> tuple[list[int], int, int, list[int]]:
-    """The values of a struct us_guard_pair."""
-    families = {
-        0: constant("US_GUARD_MAC"), 4: constant("US_GUARD_IPV4"), 16: constant("US_GUARD_IPV6"),
-    }  # fmt: skip
-    return list(pair.mac), families[len(pair.ip)], pair.prefix_len, list(pair.ip)
-
-
 def port_guard(port_id: int, pairs: Sequence[GuardPair] | None) -> bytes:
-    rows = [guard_pair(pair) for pair in pairs or ()]
-    values = (port_id, int(pairs is not None), len(rows), 0, rows)
+    values = native.guard_values(port_id, pairs)
     return _pack_cut("us_port_guard", "pair", values, size("us_guard_pair"))
 
 

@@ -22,6 +22,7 @@ from vif_uswitch.dataplane.base import (
     DataplaneRefused,
     DirtyLog,
     Event,
+    GuardPair,
     MemRegion,
     NicSetup,
     RateLimit,
@@ -69,6 +70,18 @@ def nic_counter_names() -> tuple[str, ...]:
     """The hardware counters, in the order of struct us_nic_state."""
     found = (lib.us_nic_counter_name(i) for i in range(constant("US_NIC_COUNTERS_MAX")))
     return tuple(ffi.string(name).decode() for name in found if name != ffi.NULL)
+
+
+def guard_values(port_id: int, pairs: Sequence[GuardPair] | None) -> tuple[Any, ...]:
+    """What a struct us_port_guard is made of, its rows last."""
+    family = {
+        0: constant("US_GUARD_MAC"), 4: constant("US_GUARD_IPV4"), 16: constant("US_GUARD_IPV6"),
+    }  # fmt: skip
+    rows = [
+        (list(pair.mac), family[len(pair.ip)], pair.prefix_len, list(pair.ip))
+        for pair in pairs or ()
+    ]
+    return port_id, int(pairs is not None), len(rows), 0, rows
 
 
 def _check(rc: int, what: str) -> int:
@@ -155,6 +168,10 @@ class NativeSwitch:
     def port_macs(self, port_id: int, macs: Sequence[bytes]) -> None:
         pinned = ffi.new("struct us_port_macs *", (port_id, len(macs), [list(mac) for mac in macs]))
         _check(lib.uswitch_port_macs(self._open(), pinned), "pinned addresses")
+
+    def port_guard(self, port_id: int, pairs: Sequence[GuardPair] | None) -> None:
+        guard = ffi.new("struct us_port_guard *", guard_values(port_id, pairs))
+        _check(lib.uswitch_port_guard(self._open(), guard), "a guard")
 
     def port_limits(
         self, port_id: int, *, flood_rate: int = 0, flood_burst: int = 0, fdb_quota: int = 256,
