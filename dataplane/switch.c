@@ -236,6 +236,16 @@ static __attribute__((noinline)) enum drop_reason classify(struct pass *ps, stru
     return DROP_none;
 }
 
+/* True if there is a reason why the frame ends here; it is counted. */
+static inline bool end_if(const struct pass *ps, struct frame *f, enum drop_reason why)
+{
+    if (likely(why == DROP_none))
+        return false;
+    f->drop = (uint8_t)why;
+    ps->in->drop[why]++;
+    return true;
+}
+
 /*
  * First pass; counts what came in.  Two copies of it, so that a port without policy does not ask for one frame by frame.
  */
@@ -249,7 +259,6 @@ static inline __attribute__((always_inline)) void classify_frames(struct pass *p
 
     for (struct frame *f = b->frame; f < b->frame + n; f++) {
         const uint64_t to = load_le64(f->hdr), from = load_le64(f->hdr + ETH_ALEN);
-        enum drop_reason why = DROP_none;
         uint32_t dest = run_dest;
 
         bytes += f->len;
@@ -257,19 +266,13 @@ static inline __attribute__((always_inline)) void classify_frames(struct pass *p
         f->pcp = 0;
         f->segment = untagged;
         if (unlikely(((to ^ run_to) | (from ^ run_from)) != 0 || run_dest == DEST_NONE)) {
-            why = classify(ps, f, &dest);
-            if (likely(why == DROP_none)) {
-                /* A tag cannot be judged by the first fourteen bytes. */
-                run_dest = (uint16_t)(from >> 48) == htole16(htobe16(ETHERTYPE_VLAN)) ? DEST_NONE : dest;
-                run_to = to;
-                run_from = from;
-            }
-        } else if (policed) {
-            why = policy_verdict(ps->policy, f);
-        }
-        if (unlikely(why != DROP_none)) {
-            f->drop = (uint8_t)why;
-            ps->in->drop[why]++;
+            if (unlikely(end_if(ps, f, classify(ps, f, &dest))))
+                continue;
+            /* A tag cannot be judged by the first fourteen bytes. */
+            run_dest = (uint16_t)(from >> 48) == htole16(htobe16(ETHERTYPE_VLAN)) ? DEST_NONE : dest;
+            run_to = to;
+            run_from = from;
+        } else if (policed && unlikely(end_if(ps, f, policy_verdict(ps->policy, f)))) {
             continue;
         }
         *live++ = (struct live){ .frame = f, .dest = dest };

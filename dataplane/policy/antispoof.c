@@ -32,6 +32,7 @@
 #define IPV4_PROTOCOL (ETH_HDR_LEN + 9)
 #define IPV4_SOURCE (ETH_HDR_LEN + 12)
 #define IPV4_LEN_MIN 20
+#define IPV4_MORE 0x2000
 #define IPV4_OFFSET_MASK 0x1fff
 
 #define DHCP_SERVER 67
@@ -71,7 +72,7 @@ static enum drop_reason judge_arp(const struct pairs *pairs, const struct frame 
     if (reverse)
         return DROP_none;
     spa = load_raw32(hdr + ARP_SPA);
-    if (pairs_have_ipv4(pairs, mac, spa))
+    if (pairs_have_ipv4(pairs, PAIRS_FROM_IPV4(mac), spa))
         return DROP_none;
     return spa == 0 && load_be16(hdr + ARP_OPERATION) == ARP_REQUEST ? DROP_none : DROP_guard_arp;
 }
@@ -90,17 +91,18 @@ static enum drop_reason check_ipv4(const struct frame *f, uint32_t *len)
 }
 
 /*
- * UDP in a packet or in its first fragment, whose source address is covered, or 0.0.0.0.  The ports must be in this
- * packet as its own length has it: what comes behind is not what a receiver puts together.
+ * UDP in a packet or in its first fragment, whose source address is covered, or 0.0.0.0.  A fragment's ports must be in
+ * it as its own length has it: what comes behind is not what a receiver puts together.
  */
 static enum drop_reason judge_udp(const struct frame *f, uint32_t len, bool covered)
 {
     const enum drop_reason why = reach(f, ETH_HDR_LEN + len + PORTS_LEN, DROP_guard_ip);
+    const bool more = load_be16(f->hdr + IPV4_FRAGMENT) & IPV4_MORE;
     uint16_t from, to;
 
     if (why != DROP_none)
         return why;
-    if (load_be16(f->hdr + IPV4_TOTAL) < len + UDP_LEN)
+    if (more && load_be16(f->hdr + IPV4_TOTAL) < len + UDP_LEN)
         return DROP_guard_ip;
     from = load_be16(f->hdr + ETH_HDR_LEN + len);
     to = load_be16(f->hdr + ETH_HDR_LEN + len + 2);
@@ -119,7 +121,7 @@ static enum drop_reason judge_ipv4(const struct pairs *pairs, const struct frame
     if (why != DROP_none)
         return why;
     source = load_raw32(hdr + IPV4_SOURCE);
-    covered = pairs_have_ipv4(pairs, mac, source);
+    covered = pairs_have_ipv4(pairs, PAIRS_FROM_IPV4(mac), source);
     if (!covered && source != 0)
         return DROP_guard_ip;
     /* Later fragments have no ports; they cannot reach those of the first one, since they count in eights. */
@@ -128,9 +130,32 @@ static enum drop_reason judge_ipv4(const struct pairs *pairs, const struct frame
     return judge_udp(f, len, covered);
 }
 
-static enum drop_reason antispoof_verdict(const struct policy *policy, const struct frame *f)
+/*
+ * What nearly every frame is: IPv4 without options, no fragment, from an address of the port, and no answer of a DHCP
+ * server.  False: anything else, for the rules above.
+ */
+static inline bool is_plain(const struct pairs *pairs, const struct frame *f)
 {
-    const struct pairs *const pairs = &((const struct antispoof *)policy)->pairs;
+    /* Of the header's first eight bytes: version and length, and all that a fragment has. */
+    static const union { uint8_t byte[8]; uint64_t word; } mask = { { 0xff, 0, 0, 0, 0, 0, 0x3f, 0xff } },
+                                                           plain = { { 0x45 } };
+    static const union { uint8_t byte[4]; uint32_t word; } answer = { { 0, DHCP_SERVER, 0, DHCP_CLIENT } };
+    const uint8_t *const hdr = f->hdr;
+    uint64_t from, first;
+
+    if (f->hdr_len < ETH_HDR_LEN + IPV4_LEN_MIN + PORTS_LEN)
+        return false;
+    memcpy(&from, hdr + ETH_ALEN, sizeof(from));
+    memcpy(&first, hdr + IPV4_VERSION, sizeof(first));
+    if ((first & mask.word) != plain.word)
+        return false;
+    if (hdr[IPV4_PROTOCOL] == PROTOCOL_UDP && load_raw32(hdr + ETH_HDR_LEN + IPV4_LEN_MIN) == answer.word)
+        return false;
+    return pairs_have_ipv4(pairs, le64toh(from), load_raw32(hdr + IPV4_SOURCE));
+}
+
+static __attribute__((noinline)) enum drop_reason judge(const struct pairs *pairs, const struct frame *f)
+{
     const uint64_t mac = load_mac(f->hdr + ETH_ALEN);
 
     if (!pairs_have_mac(pairs, mac))
@@ -142,6 +167,13 @@ static enum drop_reason antispoof_verdict(const struct policy *policy, const str
     case TYPE_RARP: return judge_arp(pairs, f, mac, true);
     default: return DROP_guard_type;
     }
+}
+
+static enum drop_reason antispoof_verdict(const struct policy *policy, const struct frame *f)
+{
+    const struct pairs *const pairs = &((const struct antispoof *)policy)->pairs;
+
+    return __builtin_expect(is_plain(pairs, f), 1) ? DROP_none : judge(pairs, f);
 }
 
 int antispoof_create(const struct us_guard_pair *pair, uint32_t n, const struct policy **out)

@@ -90,7 +90,7 @@ void pairs_fill(struct pairs *out, void *memory, const struct us_guard_pair *pai
         if (pair[i].family == US_GUARD_IPV4) {
             struct pair_ipv4 *const row = &ipv4[out->n_ipv4++];
 
-            row->mac = owner;
+            row->from = PAIRS_FROM_IPV4(owner);
             memcpy(&row->net, pair[i].ip, sizeof(row->net));
             memcpy(&row->mask, mask, sizeof(row->mask));
         } else if (pair[i].family == US_GUARD_IPV6) {

@@ -18,19 +18,23 @@
 
 #include "include/uswitch.h"
 
+/* A MAC address, a little-endian number of 48 bits, as struct pair_ipv4 has it. */
+#define PAIRS_FROM_IPV4(mac) ((mac) | 0x0008ULL << 48)
+
 /**
  * struct pair_ipv4 - IPv4 addresses that go with a MAC address
- * @mac: little-endian number of 48 bits
+ * @from: what an Ethernet header has behind the destination, as a little-endian number: the MAC address, and IPv4's
+ *      type above it, so that one comparison finds both
  * @net: the addresses' common bits, in network byte order
  * @mask: which those are
  */
 struct pair_ipv4 {
-    uint64_t mac;
+    uint64_t from;
     uint32_t net;
     uint32_t mask;
 };
 
-/* The same for IPv6. */
+/* The same for IPv6, whose type is not compared: a little-endian number of 48 bits. */
 struct pair_ipv6 {
     uint64_t mac;
     uint64_t net[2];
@@ -80,13 +84,13 @@ static inline bool pairs_have_mac(const struct pairs *p, uint64_t mac)
     return false;
 }
 
-/* @ip: in network byte order. */
-static inline bool pairs_have_ipv4(const struct pairs *p, uint64_t mac, uint32_t ip)
+/* @from: PAIRS_FROM_IPV4(MAC address), @ip: in network byte order. */
+static inline bool pairs_have_ipv4(const struct pairs *p, uint64_t from, uint32_t ip)
 {
     for (uint32_t i = 0; i < p->n_ipv4; i++) {
         const struct pair_ipv4 *const row = &p->ipv4[i];
 
-        if (row->mac == mac && (ip & row->mask) == row->net)
+        if (row->from == from && (ip & row->mask) == row->net)
             return true;
     }
     return false;

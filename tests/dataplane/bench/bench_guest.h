@@ -98,8 +98,8 @@ uint64_t bench_guest_buffer(const struct bench_guest *g, uint32_t ring, uint32_t
 uint32_t bench_guest_descs(const struct bench_guest *g, uint32_t len);
 
 /*
- * Write one frame from @from to @to, the rest of its bytes as they are in the buffers, and offer it; seen after
- * bench_guest_publish().  The caller knows that enough descriptors are free.
+ * Write one frame from @from to @to, a UDP packet from 10.0.0.1, and offer it, the rest of its bytes as they are in the
+ * buffers; seen after bench_guest_publish().  The caller knows that enough descriptors are free.
  */
 void bench_guest_send(struct bench_guest *g, uint64_t to, uint64_t from, uint32_t len);
 void bench_guest_publish(struct bench_guest *g);

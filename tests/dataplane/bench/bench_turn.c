@@ -10,6 +10,7 @@
  *   bench_turn                 the table of cases
  *   bench_turn -s 64 -b 32 …   one case; see usage()
  *   bench_turn -t …            with a worker thread, driver on another CPU: cache lines travel
+ *   bench_turn -g 1 …          the sender is guarded: so many pairs, of which the last covers its frames
  *   bench_turn -i …            with VIRTIO_F_IN_ORDER; -I: chains in indirect tables; -p: packed rings
  *
  * Beside each figure stands what memcpy() takes for the same bytes over the
@@ -50,11 +51,13 @@
  * @frames: a round
  * @rounds: how many
  * @threads: worker in a thread of its own
+ * @guard: pairs of the sender's guard, 0: unguarded
  * @features: negotiated besides what every guest has
  */
 struct bench {
     uint32_t size, burst, pairs, buf, ring, frames, rounds;
     bool threads;
+    uint32_t guard;
     uint64_t features;
     /* private */
     struct uswitch *us;
@@ -101,6 +104,21 @@ static void create(struct bench *t)
         rc = bench_guest_plug(&t->b, t->us);
     if (rc)
         die("guest", rc);
+}
+
+/* A's frames are covered by the last of its pairs. */
+static void guard(const struct bench *t)
+{
+    static struct us_port_guard g = { .guarded = 1 };
+    int rc;
+
+    g.n = t->guard;
+    for (uint32_t i = 0; i < g.n; i++)
+        g.pair[i] = (struct us_guard_pair){ .mac = { MAC_A }, .family = US_GUARD_IPV4, .prefix_len = 32,
+                                            .ip = { 10, 0, (uint8_t)((g.n - 1 - i) / 255), (uint8_t)(g.n - i) } };
+    rc = g.n > US_GUARD_PAIRS_MAX ? -E2BIG : uswitch_port_guard(t->us, &g);
+    if (rc)
+        die("guard", rc);
 }
 
 static void destroy(struct bench *t)
@@ -204,6 +222,8 @@ static uint64_t run(struct bench *t)
         fprintf(stderr, "bench_turn: a burst has no frame, or more descriptors than the ring\n");
         exit(2);
     }
+    if (t->guard)
+        guard(t);
     teach(t);
     for (uint32_t i = 0; i < t->pairs; i += t->burst)   /* and those behind A */
         one_burst(t);
@@ -223,7 +243,7 @@ static void usage(void)
 {
     fprintf(stderr, "usage: bench_turn [-s bytes of a frame] [-b frames a burst] [-m pairs of addresses]\n"
                     "                  [-B bytes of a buffer] [-r ring size] [-f frames a round] [-n rounds]\n"
-                    "                  [-t] [-i] [-I] [-p]\n");
+                    "                  [-g pairs of the sender's guard] [-t] [-i] [-I] [-p]\n");
     exit(2);
 }
 
@@ -255,7 +275,7 @@ int main(int argc, char **argv)
     static struct bench t = { .burst = 32, .pairs = 1, .ring = 256, .frames = 32768, .rounds = 25 };
     int option;
 
-    while ((option = getopt(argc, argv, "s:b:m:B:r:f:n:tiIp")) != -1) {
+    while ((option = getopt(argc, argv, "s:b:m:B:r:f:n:g:tiIp")) != -1) {
         const uint32_t value = optarg ? (uint32_t)strtoul(optarg, NULL, 0) : 0;
 
         switch (option) {
@@ -266,6 +286,7 @@ int main(int argc, char **argv)
         case 'r': t.ring = value; break;
         case 'f': t.frames = value; break;
         case 'n': t.rounds = value; break;
+        case 'g': t.guard = value; break;
         case 't': t.threads = true; break;
         case 'I': t.features |= VIRTIO_BIT(VIRTIO_F_RING_INDIRECT_DESC); break;
         case 'p': t.features |= VIRTIO_BIT(VIRTIO_F_RING_PACKED); break;
@@ -273,7 +294,8 @@ int main(int argc, char **argv)
         default: usage();
         }
     }
-    if (t.rounds < 1 || t.rounds > ROUNDS_MAX || t.pairs < 1 || (t.size && t.size < 60))
+    if (t.rounds < 1 || t.rounds > ROUNDS_MAX || t.pairs < 1 || (t.size && t.size < 60) ||
+        (t.guard && t.pairs > 1))
         usage();
     if (t.threads) {
         cpu_set_t other;
