@@ -98,9 +98,11 @@ static void plug_over_link(int fd, const struct toy_guest *g, uint32_t id)
     const struct us_port_tags tags = { .port_id = id, .n = 1, .row = { { US_VID_UNTAGGED, 4 } } };
     const struct us_port_macs macs = { .port_id = id, .n = 1, .mac = { { 2, 0, 0, 0, 0, (uint8_t)id } } };
     const struct us_port_limits limits = { .port_id = id, .fdb_quota = 8, .max_frame = 1518 };
+    const struct us_port_guard guard = { .port_id = id };
     const size_t mem_len = offsetof(struct us_vhost_mem, region) + sizeof(mem.region[0]);
 
     CHECK_EQ(add_port(fd, id), 0);
+    CHECK_EQ(call(fd, US_LINK_PORT_GUARD, &guard, offsetof(struct us_port_guard, pair)), 0);
     CHECK_EQ(call(fd, US_LINK_PORT_TAGS, &tags, offsetof(struct us_port_tags, row) + sizeof(tags.row[0])), 0);
     CHECK_EQ(call(fd, US_LINK_PORT_MACS, &macs, offsetof(struct us_port_macs, mac) + sizeof(macs.mac[0])), 0);
     CHECK_EQ(call(fd, US_LINK_PORT_LIMITS, &limits, sizeof(limits)), 0);

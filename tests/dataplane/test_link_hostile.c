@@ -160,6 +160,7 @@ TEST(cut_lists)
     static struct us_port_tags tags = { .port_id = 1 };
     static struct us_vhost_mem mem = { .port_id = 1 };
     static struct us_port_macs macs = { .port_id = 1 };
+    static struct us_port_guard guard = { .port_id = 1, .guarded = 1 };
     const uint32_t counts[] = { 1, 2, 0x10000, 0x40000000, 0x80000000, UINT32_MAX };
     const int null = open("/dev/null", O_RDWR);
     struct link_server s;
@@ -169,11 +170,13 @@ TEST(cut_lists)
     fd = link_server_attach(&s);
     CHECK_EQ(add_port(fd, 1), 0);
     for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
-        tags.n = macs.n = mem.n = counts[i];
+        tags.n = macs.n = mem.n = guard.n = counts[i];
         CHECK_EQ(call(fd, US_LINK_PORT_TAGS, &tags, 8), -EMSGSIZE);
         CHECK_EQ(call(fd, US_LINK_PORT_TAGS, &tags, sizeof(tags)), -EMSGSIZE);
         CHECK_EQ(call(fd, US_LINK_PORT_MACS, &macs, 8), -EMSGSIZE);
         CHECK_EQ(call(fd, US_LINK_PORT_MACS, &macs, sizeof(macs)), -EMSGSIZE);
+        CHECK_EQ(call(fd, US_LINK_PORT_GUARD, &guard, 16), -EMSGSIZE);
+        CHECK_EQ(call(fd, US_LINK_PORT_GUARD, &guard, sizeof(guard)), -EMSGSIZE);
         CHECK_EQ(call(fd, US_LINK_VHOST_MEM, &mem, 8), -EMSGSIZE);
         CHECK_EQ(call(fd, US_LINK_VHOST_MEM, &mem, sizeof(mem)), -EMSGSIZE);
     }
@@ -181,6 +184,12 @@ TEST(cut_lists)
     CHECK_EQ(call(fd, US_LINK_PORT_TAGS, &tags, 8), 0);
     CHECK_EQ(call(fd, US_LINK_VHOST_MEM, &mem, 8), 0);
     CHECK_EQ(call_with(fd, US_LINK_VHOST_MEM, &mem, 8, &null, 1), -EBADMSG);
+    guard.n = 0;
+    CHECK_EQ(call(fd, US_LINK_PORT_GUARD, &guard, 16), 0);
+    CHECK_EQ(call_with(fd, US_LINK_PORT_GUARD, &guard, 16, &null, 1), -EBADMSG);
+    guard.n = 1;                /* of nobody */
+    CHECK_EQ(call(fd, US_LINK_PORT_GUARD, &guard, 16 + sizeof(guard.pair[0])), -EINVAL);
+    CHECK_EQ(call(fd, US_LINK_PORT_GUARD, &guard, 15 + sizeof(guard.pair[0])), -EMSGSIZE);
     mem.n = 1;
     CHECK_EQ(call(fd, US_LINK_VHOST_MEM, &mem, 8 + sizeof(mem.region[0])), -EBADMSG);
     tags.n = US_TAG_ROWS_MAX;

@@ -177,6 +177,7 @@ TEST(ipv4)
         { "discover, other source port", PACKET_DISCOVER, DROP_guard_ip, { { AT_IPV4_UP + 1, 69 } } },
         { "discover, other port", PACKET_DISCOVER, DROP_guard_ip, { { AT_IPV4_UP + 3, 68 } } },
         { "discover, other high byte", PACKET_DISCOVER, DROP_guard_ip, { { AT_IPV4_UP + 2, 1 } } },
+        { "discover from another's IP", PACKET_DISCOVER, DROP_guard_ip, { { AT_IPV4_SOURCE, 10 } } },
         { "discover by TCP", PACKET_DISCOVER, DROP_guard_ip, { { AT_IPV4_PROTOCOL, 6 } } },
         { "discover's later fragment", PACKET_DISCOVER, DROP_guard_ip, { { AT_IPV4_FRAGMENT + 1, 1 } } },
         { "offer from nobody", PACKET_DISCOVER, DROP_guard_ip, { { AT_IPV4_UP + 1, 67 }, { AT_IPV4_UP + 3, 68 } } },
@@ -319,6 +320,17 @@ TEST(neighbor_discovery)
     packet_make(&p, PACKET_NS);
     memset(p.data + AT_IPV6_SOURCE, 0, 16);
     expect("nobody with an address", &p, p.len, DROP_guard_nd);
+    /* An option that is too long for an address of Ethernet, and begins with the sender's. */
+    packet_make(&p, PACKET_NA);
+    p.data[AT_IPV6_UP + 24] = 2, p.data[AT_IPV6_UP + 25] = 2;
+    memcpy(p.data + AT_IPV6_UP + 26, own_mac, 6);
+    expect("an address of 14 bytes that begins like the sender's", &p, p.len, DROP_guard_nd);
+    /* All right but for the fragment header before it, of a packet that is no fragment. */
+    packet_make(&p, PACKET_NS);
+    memmove(p.data + AT_IPV6_UP + 8, p.data + AT_IPV6_UP, 32);
+    memcpy(p.data + AT_IPV6_UP, "\x3a\0\0\0\1\2\3\4", 8);
+    p.data[AT_IPV6_NEXT] = 44, p.data[AT_IPV6_PAYLOAD + 1] = 40;
+    expect("an atomic fragment", &p, p.len + 8, DROP_guard_nd);
     /* The packet's own length decides where options end. */
     packet_make(&p, PACKET_NA);
     p.data[AT_IPV6_PAYLOAD + 1] = 24;

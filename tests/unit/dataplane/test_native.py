@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.daemon import vhost_peer as wire
 from vif_uswitch.dataplane import native
-from vif_uswitch.dataplane.base import DataplaneRefused, MemRegion, RingSetup
+from vif_uswitch.dataplane.base import DataplaneRefused, GuardPair, MemRegion, RingSetup
 from vif_uswitch.dataplane.layout import KIND_VHOST
 from vif_uswitch.dataplane.native import NativeSwitch
 from vif_uswitch.dataplane.statepage import StatePage, SwitchPage
@@ -58,6 +58,26 @@ def test_a_life() -> None:
         for fd in (ram, kick, call):
             os.close(fd)
     assert (wire.open_fds(), threading.active_count()) == (before, threads)
+
+
+def test_a_guard_comes_and_goes() -> None:
+    pairs = [GuardPair(MAC), GuardPair(MAC, bytes([10, 0, 0, 0]), 24), GuardPair(MAC, bytes(16))]
+    with NativeSwitch() as switch:
+        page = StatePage(switch.state_page(3), 3)
+        switch.port_add(3, KIND_VHOST, state_fd=page.fd)
+        for wanted in (pairs, pairs * 85, [], None):
+            switch.port_guard(3, wanted)
+        for wrong in (
+            GuardPair(MAC, bytes([10, 0, 0, 1]), 24), GuardPair(b"\1\0\0\0\0\1"),
+            GuardPair(MAC, bytes(4), 33),
+        ):  # fmt: skip
+            with pytest.raises(DataplaneRefused) as refused:
+                switch.port_guard(3, [GuardPair(MAC), wrong])
+            assert refused.value.errno == errno.EINVAL
+        with pytest.raises(DataplaneRefused) as refused:
+            switch.port_guard(4, None)
+        assert refused.value.errno == errno.ENOENT
+        page.close()
 
 
 def test_refusals_have_their_errno() -> None:
