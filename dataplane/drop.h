@@ -47,7 +47,7 @@
     X(guard_mac, IN, "the source address is not one that the port may use")        \
     X(guard_ip, IN, "the source IP address is not one that the port may use, or cannot be seen") \
     X(guard_arp, IN, "the port claims an address by ARP that it may not use")      \
-    X(guard_nd, IN, "the port claims an address by neighbor discovery that it may not use, or to be a router") \
+    X(guard_nd, IN, "the port claims by neighbor discovery an address that it may not use, or a router's role") \
     X(guard_dhcp, IN, "the port answers as a DHCP server")                         \
     X(guard_type, IN, "a guarded port sends IPv4, IPv6, ARP and RARP only")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames for a guarded port, made by scapy: honest ones, lies of every kind, and then some bytes changed."""
+"""Frames for a guarded port, made by scapy: honest ones, every lie, then some bytes changed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ class Drawer:
     # ---- IPv4 ----
 
     def arp(self) -> Packet:
-        return ARP(op=self.rng.choice((1, 1, 2, 2, 3)), hwsrc=self.mac(), psrc=self.ip(), pdst="10.0.0.1")
+        operation = self.rng.choice((1, 1, 2, 2, 3))
+        return ARP(op=operation, hwsrc=self.mac(), psrc=self.ip(), pdst="10.0.0.1")
 
     def rarp(self) -> Packet:
         return ARP(op=3, hwsrc=self.mac(), psrc="0.0.0.0", pdst="0.0.0.0")
@@ -106,9 +107,8 @@ class Drawer:
         source = self.rng.choice(("0.0.0.0", self.ip()))
         sport, dport = self.rng.choice(((68, 67), (68, 67), (67, 68), (68, 68)))
         options = [("message-type", "discover"), "end"]
-        return IP(src=source, dst="255.255.255.255") / UDP(sport=sport, dport=dport) / BOOTP() / DHCP(
-            options=options
-        )  # fmt: skip
+        packet = IP(src=source, dst="255.255.255.255") / UDP(sport=sport, dport=dport)
+        return packet / BOOTP() / DHCP(options=options)
 
     def fragment4(self) -> Packet:
         packet = self.ipv4()
@@ -165,7 +165,8 @@ class Drawer:
         packet = self.header6(self.rng.choice((64, 255)))
         for _ in range(self.rng.choice((1, 1, 2, 3, 9))):
             packet = packet / self.rng.choice((
-                IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt(), IPv6ExtHdrDestOpt(options=[PadN(optdata=b"x" * 20)]),
+                IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt(),
+                IPv6ExtHdrDestOpt(options=[PadN(optdata=b"x" * 20)]),
                 IPv6ExtHdrRouting(addresses=self.rng.choice(([], ["2001:db8::1"]))),
                 AH(spi=1, seq=1, icv=b"x" * 12), AH(spi=1, seq=1, icv=b"x" * 4),
             ))  # fmt: skip
@@ -185,7 +186,6 @@ class Drawer:
         return packet
 
     def other(self) -> Packet:
-        inner = IP(src="10.0.0.5") / UDP()
-        return self.rng.choice((
-            Dot1Q(vlan=7, type=0x8100) / Dot1Q(vlan=9) / inner, Raw(b"\xaa\xaa\3\0\0\0\x08\0" + bytes(60)),
-        ))  # fmt: skip
+        tagged: Packet = Dot1Q(vlan=7, type=0x8100)
+        tagged = tagged / Dot1Q(vlan=9) / IP(src="10.0.0.5") / UDP()
+        return self.rng.choice((tagged, Raw(b"\xaa\xaa\3\0\0\0\x08\0" + bytes(60))))

