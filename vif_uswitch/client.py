@@ -87,11 +87,25 @@ class Client:
     def port_show(self, name: str) -> Json:
         return self.call("port.show", name=name)
 
-    def port_list(self, segment: str | None = None) -> list[Json]:
-        return list(self._pages("port.list", "ports", segment=segment))
+    def port_list(
+        self, segment: str | None = None, external_id: tuple[str, str] | None = None
+    ) -> list[Json]:
+        """``external_id``: only ports that have this key with this value."""
+        wanted: Json = {"segment": segment}
+        if external_id is not None:
+            wanted["external_id"] = {"key": external_id[0], "value": external_id[1]}
+        return list(self._pages("port.list", "ports", **wanted))
 
     def uplink_ensure(self, uplink: Json, *, create_segments: bool = False) -> Json:
         return self.call("uplink.ensure", uplink=uplink, create_segments=create_segments)
+
+    def uplink_map(
+        self, name: str, vid: int | None, segment: str | None, create_segments: bool = False
+    ) -> Json:
+        """One row of an uplink's tag table; ``vid`` None: untagged, ``segment`` None: no row."""
+        return self.call(
+            "uplink.map", name=name, vid=vid, segment=segment, create_segments=create_segments
+        )
 
     def uplink_delete(self, name: str) -> bool:
         """Whether it existed."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published description of the control API, made from ``types.py``.
+"""The published description of the control API, made from ``catalogue.py``.
 
 ``python -m vif_uswitch.api.schema > vif_uswitch/api/schema.json`` refreshes
 the committed copy; a test compares the two.  The daemon answers the method
@@ -16,16 +16,17 @@ from typing import Any
 
 import msgspec
 
-from vif_uswitch.api import types, wire
+from vif_uswitch.api import wire
+from vif_uswitch.api.catalogue import CATALOGUE
 
 
 @functools.cache
 def catalogue() -> dict[str, Any]:
     """Methods with references to the JSON Schema (2020-12) of their parameters and results."""
-    kinds = [kind for entry in types.CATALOGUE.values() for kind in entry[:2]]
+    kinds = [kind for entry in CATALOGUE.values() for kind in entry[:2]]
     refs, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     methods = {}
-    for position, (name, (_, _, text)) in enumerate(types.CATALOGUE.items()):
+    for position, (name, (_, _, text)) in enumerate(CATALOGUE.items()):
         methods[name] = {
             "description": text,
             "params": refs[2 * position],

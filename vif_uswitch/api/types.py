@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
-from vif_uswitch.api import wire
+from vif_uswitch.api.base import Params, Result
+from vif_uswitch.api.guard import Guard
 from vif_uswitch.api.values import (
     Cursor,
     Description,
+    ExternalIds,
     FdbQuota,
     FloodBurst,
     FloodRate,
@@ -41,24 +43,11 @@ from vif_uswitch.api.values import (
     SocketPath,
     UplinkIfname,
     Vid,
-    WorkerIndex,
 )
 
 PORTS_MAX = 1024
 SEGMENTS_MAX = 4095
 TRUNK_ROWS_MAX = 512  # with long names this many still fit in one line of the API
-
-
-class Params(Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of what clients send."""
-
-
-class Result(Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of what the daemon answers."""
-
-
-class Nothing(Params, frozen=True):
-    """No parameters."""
 
 
 class TrunkRow(Params, frozen=True):
@@ -91,6 +80,8 @@ class PortChanges(Params, frozen=True):
     max_burst_kpps: MaxBurstKpps | UnsetType | None = UNSET
     admin_up: bool | UnsetType = UNSET
     description: Description | UnsetType = UNSET
+    external_ids: ExternalIds | UnsetType = UNSET  # the whole map
+    guard: Guard | UnsetType | None = UNSET  # null: nothing is checked; not on uplinks
 
 
 class PortSpec(PortChanges, frozen=True, kw_only=True):
@@ -125,6 +116,15 @@ class UplinkEnsure(Params, frozen=True):
     create_segments: bool = False
 
 
+class UplinkMap(Params, frozen=True):
+    """One row of an uplink's tag table, as it shall be."""
+
+    name: PortName
+    vid: Vid | None  # null: frames without a tag
+    segment: SegmentName | None  # null: no row
+    create_segments: bool = False
+
+
 class PortAdd(Params, frozen=True):
     port: PortSpec
     create_segments: bool = False
@@ -140,13 +140,17 @@ class PortRef(Params, frozen=True):
     name: PortName
 
 
+class ExternalId(Params, frozen=True):
+    key: str
+    value: str
+
+
 class PortListing(Params, frozen=True):
+    """``external_id``: only ports that have this key with this value."""
+
     cursor: Cursor = ""
     segment: SegmentName | None = None
-
-
-class WorkerRef(Params, frozen=True):
-    index: WorkerIndex
+    external_id: ExternalId | None = None
 
 
 class Paging(Params, frozen=True):
@@ -199,6 +203,9 @@ class Port(Result, frozen=True):
     max_burst_kpps: int
     admin_up: bool
     description: str
+    external_ids: dict[str, str]
+    guard: Guard | None
+    created_us: int  # since the epoch; a port deleted and made again has another; 0: not known
     link: str  # waiting, negotiating, up, broken, down
     reason: str  # why it is broken, or why the last session ended; "" if there is nothing to tell
     peer_pid: int | None
@@ -367,50 +374,13 @@ class StatsPage(Result, frozen=True):
     next: str
 
 
-class Worker(Result, frozen=True):
-    index: int
-    tid: int
-    cpu: int  # -1: not pinned
-    queues: int
-    passes: int
-    busy_passes: int
-    cycles: int
-    busy_cycles: int
-    frames: int
-    sleeps: int
-    wakeups: int
-
-
-class WorkerList(Result, frozen=True):
-    tsc_khz: int
-    at_ns: int  # monotonic clock at reading: loads are differences over differences
-    workers: tuple[Worker, ...]
-
-
-class WorkerQueue(Result, frozen=True):
-    """A queue by which a guest sends."""
-
-    port: str
-    queue: int
-    frames: int
-    cycles: int  # spent on them, delivery included; also by other workers that had the queue
-
-
-class WorkerDetail(Result, frozen=True):
-    """``queues`` stops after the 400 that cost most."""
-
-    tsc_khz: int
-    at_ns: int
-    worker: Worker
-    queues: tuple[WorkerQueue, ...]
-
-
 class Daemon(Result, frozen=True):
     pid: int
     version: str
     api: str
     uptime_s: int
     poll_us: int
+    vhost_socket_dir: str  # as paths of ports begin: absolute, without symbolic links
 
 
 class Dataplane(Result, frozen=True):
@@ -454,37 +424,3 @@ class Version(Result, frozen=True):
 
 class Schema(Result, frozen=True):
     catalogue: dict[str, Any]
-
-
-_VERBS: dict[str, tuple[type[Params], type[Result], str]] = {
-    "version": (Nothing, Version, "Versions of the daemon and of its API."),
-    "schema": (Nothing, Schema, "This catalogue."),
-    "show": (Nothing, Host, "State of the whole switch on one screen."),
-    "port.add": (PortAdd, PortChanged, "Add a port; a name that exists is refused."),
-    "port.ensure": (PortAdd, PortChanged, "Add a port, or change the existing one to match."),
-    "port.set": (PortSet, PortChanged, "Change a port; what is not named stays."),
-    "port.delete": (PortRef, Deleted, "Delete a port; succeeds for an unknown one."),
-    "port.list": (PortListing, PortPage, "Ports by name."),
-    "port.show": (PortRef, PortDetail, "One port with its session, rings and counters."),
-    "uplink.ensure": (
-        UplinkEnsure, UplinkChanged, "Add an uplink, or change the existing one to match.",
-    ),
-    "uplink.list": (Paging, UplinkPage, "Uplinks by name, with link and hardware counters."),
-    "uplink.show": (PortRef, UplinkDetail, "One uplink with its adapter, counters and drops."),
-    "uplink.delete": (
-        PortRef, Deleted, "Delete an uplink; succeeds for an unknown one, refuses other ports.",
-    ),
-    "segment.add": (SegmentAdd, Segment, "Add a segment; a name that exists is refused."),
-    "segment.delete": (SegmentRef, Deleted, "Delete a segment that no port is in."),
-    "segment.list": (Paging, SegmentPage, "Segments by name."),
-    "segment.show": (SegmentRef, SegmentDetail, "One segment and its ports."),
-    "fdb.list": (FdbListing, FdbPage, "Known addresses, filtered by port, segment or address."),
-    "fdb.flush": (FdbFlush, FdbFlushed, "Forget learned addresses; pinned ones stay."),
-    "drops": (Paging, DropPage, "Frames not delivered, by port and reason."),
-    "stats": (Paging, StatsPage, "Counters of all ports."),
-    "worker.list": (Nothing, WorkerList, "The dataplane's threads."),
-    "worker.show": (WorkerRef, WorkerDetail, "One thread and the queues it serves."),
-}  # fmt: skip
-
-CATALOGUE = {wire.PREFIX + verb: entry for verb, entry in _VERBS.items()}
-"""Method name: type of the parameters, type of the result, one sentence."""

@@ -12,6 +12,7 @@ from typing import Annotated
 from msgspec import Meta
 
 MACS_MAX = 64
+GUARD_PAIRS_MAX = 256
 WORKERS_MAX = 32
 
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$(?!\n)"
@@ -130,6 +131,26 @@ MaxBurstKpps = Annotated[int, _up_to(
 WorkerIndex = Annotated[int, _up_to(
     WORKERS_MAX - 1, "Number of a worker, from 0.",
 )]  # fmt: skip
+ExternalIds = Annotated[
+    dict[
+        Annotated[str, Meta(pattern=r"^[a-z][a-z0-9._-]{0,31}$(?!\n)")],
+        Annotated[str, Meta(max_length=128)],
+    ],
+    Meta(
+        max_length=16,
+        description="Whose the port is, as other programs name it: at most 16 pairs. A key is a"
+        " lower case letter and up to 31 lower case letters, digits, '.', '_' and '-'; a value is"
+        " printable text of at most 128 characters.",
+    ),
+]
+IpPrefix = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$(?!\n)",
+        description="An IPv4 or IPv6 address, or a prefix of them, for example 10.0.0.5,"
+        " 10.0.0.0/24 or fd00::/64; null: no address, the MAC alone.",
+    ),
+]
 Description = Annotated[
     str, Meta(max_length=256, description="Free text for people, at most 256 characters.")
 ]

@@ -36,7 +36,7 @@ METHODS = tuple(
     for verb in (
         "version", "schema", "show",
         "port.add", "port.ensure", "port.set", "port.delete", "port.list", "port.show",
-        "uplink.ensure", "uplink.list", "uplink.show", "uplink.delete",
+        "uplink.ensure", "uplink.map", "uplink.list", "uplink.show", "uplink.delete",
         "segment.add", "segment.delete", "segment.list", "segment.show",
         "fdb.list", "fdb.flush", "drops", "stats", "worker.list", "worker.show",
     )

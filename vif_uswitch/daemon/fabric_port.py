@@ -127,6 +127,8 @@ class FabricPort:
             # Left by a uswitchd that died between two steps; nobody is connected to it.
             await dataplane.port_del(self.port_id)
             await self._port_add(dataplane)
+        if config.guard is not None:  # before anything can reach or leave the port
+            await dataplane.port_guard(self.port_id, config.guard)
         if config.tags:
             await dataplane.port_tags(self.port_id, rows(config))
         if config.macs:
@@ -166,8 +168,16 @@ class FabricPort:
                 await self.save(escrow.SLOT_PORT)
             except DataplaneRefused:
                 self.config = old
+                await self._take_back(config)
                 raise
             self._configured(old)
+
+    async def _take_back(self, refused: PortConfig) -> None:
+        """Under the lock.  A change that went half-way must not stay so: least of all a guard."""
+        try:
+            await self.ask(lambda dataplane: self._tell_difference(dataplane, refused))
+        except DataplaneRefused as error:
+            self.say(f"is between two configurations: {error}")
 
     async def _tell_difference(self, dataplane: Dataplane, old: PortConfig) -> None:
         config = self.config
@@ -176,10 +186,22 @@ class FabricPort:
                 self.port_id, flood_rate=config.flood_rate, flood_burst=config.flood_burst,
                 fdb_quota=config.fdb_quota, max_frame=config.max_frame, rate=config.rate,
             )  # fmt: skip
-        if config.tags != old.tags:
+        if config.guard != old.guard:
+            await self._tell_guard(dataplane, old)
+        elif config.tags != old.tags:
             await dataplane.port_tags(self.port_id, rows(config))
         if config.macs != old.macs:
             await dataplane.port_macs(self.port_id, config.macs)
+
+    async def _tell_guard(self, dataplane: Dataplane, old: PortConfig) -> None:
+        """A guard and rows that change together: no segment ever sees the other one's guard."""
+        config = self.config
+        both = [row for row in rows(old) if row in rows(config)]
+        if both != rows(old):
+            await dataplane.port_tags(self.port_id, both)
+        await dataplane.port_guard(self.port_id, config.guard)
+        if both != rows(config):
+            await dataplane.port_tags(self.port_id, rows(config))
 
     async def heal(self) -> None:
         """Tries again what failed when nobody could be told; raises what the API shall answer."""

@@ -27,9 +27,9 @@ from vif_uswitch.daemon import instance, isolation, log
 from vif_uswitch.daemon.control.peer import group_id
 from vif_uswitch.daemon.control.server import ControlServer
 from vif_uswitch.daemon.control.service import Service
+from vif_uswitch.daemon.defaults import PortDefaults, UplinkDefaults
 from vif_uswitch.daemon.fabric import Fabric, FabricSettings
 from vif_uswitch.daemon.notify import notify, watchdog_interval_s
-from vif_uswitch.daemon.ports import PortDefaults, UplinkDefaults
 from vif_uswitch.daemon.reconcile import Reconciler
 from vif_uswitch.daemon.state import StateStore
 from vif_uswitch.daemon.uplink import static

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from vif_uswitch.dataplane.base import NO_LIMIT, RateLimit
+from vif_uswitch.dataplane.base import NO_LIMIT, GuardPair, RateLimit
 from vif_uswitch.dataplane.live import NicLive, QueueCounters, RingLive
 
 VID_UNTAGGED = 4096
@@ -81,6 +81,7 @@ class PortConfig:
     zero_copy: bool = False  # nic: send from guests' memory; xdp: zero-copy sockets
     lro: bool = False  # nic: it may join received TCP segments
     rate: RateLimit = NO_LIMIT
+    guard: tuple[GuardPair, ...] | None = None  # what it may claim to be; None: anything
     features_off: int = 0  # virtio feature bits never offered on this port
 
     @property

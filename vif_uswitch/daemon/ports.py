@@ -17,40 +17,14 @@ from typing import Any
 from msgspec import UNSET
 
 from vif_uswitch.api import types as api
-from vif_uswitch.daemon.model import VID_UNTAGGED, Kind, Mode, PortConfig, TagRow
-from vif_uswitch.dataplane.base import RateLimit
+from vif_uswitch.daemon import guard
+from vif_uswitch.daemon.addresses import format_mac, parse_mac, parse_pci
+from vif_uswitch.daemon.model import VID_UNTAGGED, Kind, Mode
 from vif_uswitch.exceptions import Busy, Conflict, InvalidInput, NotFound, ResourceExhausted
 
 NAMED_MAX = 8  # how many ports an error message lists
 
 Spec = api.PortSpec | api.UplinkSpec
-
-
-@dataclass(frozen=True, slots=True)
-class UplinkDefaults:
-    """Section [uplink] of the configuration: where an uplink's defaults differ, or are its own."""
-
-    queues: int = 1
-    ring_size: int = 0
-    irq_us: int = 0
-    fdb_quota: int = 16384
-
-
-@dataclass(frozen=True, slots=True)
-class PortDefaults:
-    """Section [port_defaults] of the configuration."""
-
-    flood_rate: int = 0
-    flood_burst: int = 0
-    fdb_quota: int = 256
-    mtu: int = 1500
-    queues: int = 8
-    features_off: int = 0
-    max_kbps: int = 0
-    max_burst_kbps: int = 0
-    max_kpps: int = 0
-    max_burst_kpps: int = 0
-    uplink: UplinkDefaults = UplinkDefaults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +64,11 @@ class Port:
     lro: bool = False
     admin_up: bool = True
     description: str = ""
-    static: bool = False  # an uplink of the configuration; nobody else may change it
+    external_ids: tuple[tuple[str, str], ...] = ()  # (key, value), by key
+    guard: guard.Pairs = None
+    created_us: int = 0  # microseconds since the epoch; 0: made by a release that did not note it
+    static: bool = False  # an uplink of the configuration; nobody else may change it ...
+    mapped: tuple[int, ...] = ()  # ... but these rows: VLAN ids, or VID_UNTAGGED
 
     def segments(self) -> set[str]:
         """Names of the segments the port has a row for."""
@@ -130,28 +108,6 @@ class Desired:
         return sorted(port.name for port in self.ports.values() if segment in port.segments())
 
 
-def parse_mac(text: str) -> bytes:
-    """Six bytes of a station's address; its shape was checked by the API's type."""
-    mac = bytes.fromhex(text.replace(":", ""))
-    if not any(mac):
-        raise InvalidInput("MAC address", text, "is all zero", "Give the guest's own address.")
-    if mac[0] & 1:
-        raise InvalidInput(
-            "MAC address", text, "is a group (multicast or broadcast) address",
-            "Give the guest's own address: the first byte of a station's address is even.",
-        )  # fmt: skip
-    return mac
-
-
-def format_mac(mac: bytes) -> str:
-    return mac.hex(":")
-
-
-def parse_pci(text: str) -> str:
-    """The one form of a PCI address: with its domain, lower case.  Its shape was checked."""
-    return (text if text.count(":") == 2 else f"0000:{text}").lower()
-
-
 def plain_text(what: str, text: str) -> str:
     """Free text that is safe in files, logs and terminals."""
     if not text.isprintable():
@@ -186,11 +142,12 @@ def add_segment(desired: Desired, name: str, description: str = "") -> Desired:
 def delete_segment(desired: Desired, name: str) -> Desired:
     users = desired.ports_in(name)
     if users:
+        uplinks = any(desired.ports[user].kind.is_uplink for user in users)
         more = f" and {len(users) - NAMED_MAX} more" if len(users) > NAMED_MAX else ""
         raise Busy(
             "segment", name, f"is in use by port {', '.join(users[:NAMED_MAX])}{more}",
             "Move them first: uswitchctl port set PORT --segment OTHER (or --no-segment,"
-            " --no-trunk).",
+            " --no-trunk)" + ("; uswitchctl uplink map UPLINK --vid N --none." if uplinks else "."),
         )  # fmt: skip
     rest = {key: segment for key, segment in desired.segments.items() if key != name}
     return replace(desired, segments=rest)
@@ -234,6 +191,13 @@ def changed(port: Port, changes: api.PortChanges) -> Port:
         values["macs"] = tuple(parse_mac(text) for text in changes.macs)
     if changes.trunk is not UNSET:
         values["trunk"] = tuple(sorted((row.vid, row.segment) for row in changes.trunk))
+    if changes.external_ids is not UNSET:
+        values["external_ids"] = tuple(
+            (key, plain_text(f"external id {key}", value))
+            for key, value in sorted(changes.external_ids.items())
+        )
+    if changes.guard is not UNSET:
+        values["guard"] = guard.parse(changes.guard)
     return replace(port, **values)
 
 
@@ -252,7 +216,9 @@ def bare_port(port_id: int, spec: Spec, path: str) -> Port:
     return Port(port_id, spec.name, Kind.XDP, ifname=spec.ifname)
 
 
-def new_port(desired: Desired, spec: Spec, path: str, reserved: Iterable[int] = ()) -> Port:
+def new_port(
+    desired: Desired, spec: Spec, path: str, reserved: Iterable[int] = (), created_us: int = 0
+) -> Port:
     """A port that does not exist yet.
 
     ``path`` as in ``bare_port()``; ``reserved`` are ids that must not be given
@@ -260,7 +226,8 @@ def new_port(desired: Desired, spec: Spec, path: str, reserved: Iterable[int] = 
     """
     taken = [port.port_id for port in desired.ports.values()]
     port_id = _lowest_free([*taken, *reserved], 0, api.PORTS_MAX, "port")
-    return changed(bare_port(port_id, spec, path), spec)
+    bare = replace(bare_port(port_id, spec, path), created_us=created_us)
+    return changed(bare, spec)
 
 
 def put_port(desired: Desired, port: Port, create_segments: bool = False) -> Desired:
@@ -292,9 +259,9 @@ def uplinks(desired: Desired) -> list[str]:
     return sorted(port.name for port in desired.ports.values() if port.kind.is_uplink)
 
 
-def refuse_static(port: Port) -> None:
-    """What the configuration made, only the configuration changes."""
-    if port.static:
+def refuse_static(port: Port, wanted: Port | None = None) -> None:
+    """What the configuration made, only the configuration changes, or takes away (None)."""
+    if port.static and port != wanted:
         raise Conflict(
             "uplink", port.name, "comes from the configuration, and would come back with it",
             f"Change section [uplink:{port.name}] there, and restart uswitchd.",
@@ -346,6 +313,18 @@ def check_port(port: Port) -> None:
         raise InvalidInput(
             "lro", True, "AF_XDP has no joined segments", "Leave it out, or use --pci."
         )
+    _check_rows(port)
+    if len(set(port.macs)) != len(port.macs):
+        raise InvalidInput("MAC addresses", None, f"one is given twice for port {port.name}")
+    if port.kind.is_uplink and port.guard is not None:
+        raise InvalidInput(
+            "guard", None, f"cannot be set on uplink {port.name}: whatever the wire brings comes"
+            " from stations that are not ours to name",
+            "Leave it out, or give null; guard the guests' ports.",
+        )  # fmt: skip
+
+
+def _check_rows(port: Port) -> None:
     vids: set[int] = set()
     names = {port.segment} if port.segment is not None else set()
     for vid, name in port.trunk:
@@ -358,8 +337,6 @@ def check_port(port: Port) -> None:
             )  # fmt: skip
         vids.add(vid)
         names.add(name)
-    if len(set(port.macs)) != len(port.macs):
-        raise InvalidInput("MAC addresses", None, f"one is given twice for port {port.name}")
 
 
 def _check_pair(port: Port, other: Port) -> None:
@@ -389,58 +366,6 @@ def _check_pair(port: Port, other: Port) -> None:
             f"is pinned to port {other.name}, in a segment that port {port.name} is in too",
             "An address can be behind one port only.",
         )  # fmt: skip
-
-
-def _burst(rate: int, burst: int) -> int:
-    """What may come at once: 0 stands for eight tenths of a second, as it does in Neutron's QoS."""
-    return burst or rate * 8 // 10
-
-
-def rate_of(port: Port, defaults: PortDefaults) -> RateLimit:
-    """The port's own limits, each with the burst beside it; or those of the configuration."""
-    kbps, kbit = port.max_kbps, port.max_burst_kbps
-    kpps, kpkt = port.max_kpps, port.max_burst_kpps
-    kbps = defaults.max_kbps if kbps is None else kbps
-    kbit = defaults.max_burst_kbps if kbit is None else kbit
-    kpps = defaults.max_kpps if kpps is None else kpps
-    kpkt = defaults.max_burst_kpps if kpkt is None else kpkt
-    return RateLimit(kbps, _burst(kbps, kbit), kpps, _burst(kpps, kpkt))
-
-
-def config_of(desired: Desired, port: Port, defaults: PortDefaults) -> PortConfig:
-    """What the fabric is told: names resolved, defaults filled in.  Admin down means: no rows."""
-    rows = port.tags() if port.admin_up else []
-    uplink = defaults.uplink
-    queues, fdb_quota = defaults.queues, defaults.fdb_quota
-    if port.kind.is_uplink:
-        queues, fdb_quota = uplink.queues, uplink.fdb_quota
-
-    def or_default(value: int | None, default: int) -> int:
-        return default if value is None else value
-
-    return PortConfig(
-        port_id=port.port_id,
-        name=port.name,
-        kind=port.kind,
-        path=port.path,
-        mode=port.mode,
-        ifname=port.ifname,
-        pci=port.pci,
-        tags=tuple(TagRow(vid, desired.segments[name].segment_id) for vid, name in rows),
-        macs=port.macs,
-        mtu=or_default(port.mtu, defaults.mtu),
-        flood_rate=or_default(port.flood_rate, defaults.flood_rate),
-        flood_burst=or_default(port.flood_burst, defaults.flood_burst),
-        fdb_quota=or_default(port.fdb_quota, fdb_quota),
-        queues=1 if port.kind is Kind.TAP else or_default(port.queues, queues),
-        insist=port.queues is not None,
-        ring_size=or_default(port.ring_size, uplink.ring_size) if port.kind.is_uplink else 0,
-        irq_us=or_default(port.irq_us, uplink.irq_us) if port.kind is Kind.NIC else 0,
-        zero_copy=port.zero_copy,
-        lro=port.lro,
-        features_off=defaults.features_off,
-        rate=rate_of(port, defaults),
-    )
 
 
 def check_whole(desired: Desired, refuse: Callable[[str], Exception]) -> None:

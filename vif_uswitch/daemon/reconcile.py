@@ -18,18 +18,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Iterable
 from typing import Protocol
 
 from vif_uswitch.api import types as api
 from vif_uswitch.daemon import ports
-from vif_uswitch.daemon.model import FdbEntry, Kind, Link, PortConfig, PortLive
+from vif_uswitch.daemon.defaults import PortDefaults, config_of
+from vif_uswitch.daemon.model import FdbEntry, Kind, Link, Mode, PortConfig, PortLive
 from vif_uswitch.daemon.paths import check_socket_path
-from vif_uswitch.daemon.ports import Desired, Port, PortDefaults, Segment
+from vif_uswitch.daemon.ports import Desired, Port, Segment
 from vif_uswitch.daemon.state import StateStore
+from vif_uswitch.daemon.uplink import rows
 from vif_uswitch.daemon.uplink.backoff import Backoff
 from vif_uswitch.daemon.uplink.watch import DeviceNews
+from vif_uswitch.daemon.vhost.stale import remove_stale
 from vif_uswitch.dataplane.base import DataplaneGone
 from vif_uswitch.dataplane.live import DataplaneLive, QueueLive
 from vif_uswitch.exceptions import Conflict, Unavailable, USwitchError
@@ -65,7 +69,7 @@ class Reconciler:
         self.desired = desired
         self.defaults = defaults
         self.fabric = fabric
-        self._vhost_socket_dir = vhost_socket_dir
+        self.vhost_socket_dir = os.path.realpath(vhost_socket_dir)  # as paths of ports begin
         self._store = store
         self._change = asyncio.Lock()
         self._failures: dict[str, str] = {}  # port name: why the fabric does not have it
@@ -74,6 +78,7 @@ class Reconciler:
         self._backoffs: dict[str, Backoff] = {}  # uplinks that failed, by name
         self._not_before: dict[str, float] = {}  # when to try those again
         self._changed_links: set[int] = set()  # ids of uplinks to look at
+        self._created_us = max((port.created_us for port in desired.ports.values()), default=0)
         self._looking: asyncio.Task[None] | None = None
         self.wake = asyncio.Event()  # heal() has something to do
 
@@ -196,7 +201,7 @@ class Reconciler:
         self.desired = desired
 
     async def _apply(self, port: Port) -> None:
-        config = ports.config_of(self.desired, port, self.defaults)
+        config = config_of(self.desired, port, self.defaults)
         if port.port_id in self._lost:
             await self._remove(port.port_id, keep_counters=True)
         try:
@@ -233,12 +238,14 @@ class Reconciler:
             return ""
         if spec.type == Kind.TAP.value:
             return spec.path
-        directory = self._vhost_socket_dir
+        directory = self.vhost_socket_dir
         return check_socket_path(spec.path or f"{directory}/{spec.name}.sock", directory)
 
     async def _new(self, spec: ports.Spec, create_segments: bool) -> Port:
         path = self._socket_path(spec)
-        port = ports.new_port(self.desired, spec, path, reserved=self._leftovers)
+        # Even if the clock was set back: no port has the time of another.
+        self._created_us = max(time.time_ns() // 1000, self._created_us + 1)
+        port = ports.new_port(self.desired, spec, path, self._leftovers, self._created_us)
         await self._put(port, create_segments)
         where = port.path or port.ifname or port.pci
         LOG.info("port %s added: %s %s", port.name, port.kind.value, where)
@@ -263,6 +270,7 @@ class Reconciler:
                 return await self._new(spec, create_segments), None
             ports.refuse_other(former, spec, self._socket_path(spec))
             port = ports.changed(former, spec)
+            ports.refuse_static(former, port)
             await self._replace(former, port, create_segments)
             return port, former
 
@@ -273,12 +281,22 @@ class Reconciler:
         async with self._change:
             former = self.desired.port(name)
             port = ports.changed(former, changes)
+            ports.refuse_static(former, port)
+            await self._replace(former, port, create_segments)
+            return port, former
+
+    async def map_row(
+        self, name: str, vid: int, segment: str | None, create_segments: bool
+    ) -> tuple[Port, Port]:
+        """One row of an uplink; the uplink, and what it was before."""
+        async with self._change:
+            former = ports.uplink(self.desired, name)
+            port = rows.with_row(former, vid, segment)
             await self._replace(former, port, create_segments)
             return port, former
 
     async def _replace(self, former: Port, port: Port, create_segments: bool) -> None:
         if port != former:
-            ports.refuse_static(former)
             await self._put(port, create_segments)
             LOG.info("port %s changed", port.name)
         elif port.name in self._failures:
@@ -289,13 +307,21 @@ class Reconciler:
         async with self._change:
             port = self.desired.ports.get(name)
             if port is None:
+                await self._remove_stale(f"{self.vhost_socket_dir}/{name}.sock")
                 return False
             ports.refuse_static(port)
             await self._commit(ports.delete_port(self.desired, name))
             self._forget_failure(name)
             await self._remove(port.port_id)
             LOG.info("port %s deleted", name)
+            if port.kind is Kind.VHOST and port.mode is Mode.SERVER:
+                await self._remove_stale(port.path)
             return True
+
+    async def _remove_stale(self, path: str) -> None:
+        """What a QEMU left that is not there any more, unless another port waits for it there."""
+        if all(port.path != path for port in self.desired.ports.values()):
+            await remove_stale(path, self.vhost_socket_dir)
 
     async def add_segment(self, name: str, description: str) -> Segment:
         async with self._change:

@@ -21,21 +21,26 @@ import os
 import pathlib
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from vif_uswitch.api import types as api
 from vif_uswitch.api import values
-from vif_uswitch.daemon import ports
-from vif_uswitch.daemon.ports import Desired, Port, Segment, format_mac
+from vif_uswitch.daemon import guard, ports
+from vif_uswitch.daemon.addresses import format_mac
+from vif_uswitch.daemon.model import VID_UNTAGGED
+from vif_uswitch.daemon.ports import Desired, Port, Segment
 from vif_uswitch.exceptions import InvalidInput, ResourceExhausted, StateDamaged, Unavailable
 
-# 1 had no uplinks, 2 none of the configuration.  A state without any is still written so, for
-# earlier releases.
-FORMAT = 3
+# 1 had no uplinks, 2 none of the configuration, 3 neither external ids nor guards nor the time at
+# which a port was made.  A state that needs less is still written so, for earlier releases.
+FORMAT = 4
 FILE = "state.json"
 SIZE_MAX = 64 * 2**20  # 1024 ports with full trunk tables stay below
+
+
+CreatedUs = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,12 +48,15 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: int
     port: api.PortSpec
+    created_us: CreatedUs = 0
 
 
 class _UplinkRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: int
     uplink: api.UplinkSpec
+    created_us: CreatedUs = 0
     static: bool = False  # the configuration has it: kept for the sake of its id
+    mapped: tuple[Annotated[int, msgspec.Meta(ge=1, le=VID_UNTAGGED)], ...] = ()
 
 
 class _Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,19 +83,31 @@ def encode(desired: Desired) -> bytes:
         for segment in desired.segments.values()
     )
     every = desired.ports.values()
-    rows = ({"id": port.port_id, "port": _spec(port)} for port in every if not port.kind.is_uplink)
+    rows = (_port_row(port) for port in every if not port.kind.is_uplink)
     parts = [_lines("segments", segments), _lines("ports", rows)]
     uplinks = [port for port in every if port.kind.is_uplink]
     if uplinks:
         parts.append(_lines("uplinks", map(_uplink_row, uplinks)))
-    needed = FORMAT if any(port.static for port in uplinks) else 2 if uplinks else 1
-    parts.insert(0, f'"format": {needed}')
+    parts.insert(0, f'"format": {max((_format(port) for port in every), default=1)}')
     return ("{\n" + ",\n".join(parts) + "\n}\n").encode("ascii")
 
 
+def _format(port: Port) -> int:
+    """The first one that can say all about the port."""
+    if port.created_us or port.external_ids or port.guard is not None or port.mapped:
+        return 4
+    return 3 if port.static else 2 if port.kind.is_uplink else 1
+
+
+def _port_row(port: Port) -> dict[str, Any]:
+    row = {"id": port.port_id, "port": _spec(port)}
+    return {**row, "created_us": port.created_us} if port.created_us else row
+
+
 def _uplink_row(port: Port) -> dict[str, Any]:
-    row = {"id": port.port_id, "uplink": _spec(port)}
-    return {**row, "static": True} if port.static else row
+    row: dict[str, Any] = {"id": port.port_id, "uplink": _spec(port)}
+    marks = {"created_us": port.created_us, "static": port.static, "mapped": port.mapped}
+    return row | {key: value for key, value in marks.items() if value}
 
 
 def _lines(name: str, items: Iterable[dict[str, Any]]) -> str:
@@ -112,6 +132,10 @@ def _spec(port: Port) -> dict[str, Any]:
             "zero_copy": port.zero_copy,
             "lro": port.lro,
         }
+    if port.external_ids:
+        own["external_ids"] = dict(port.external_ids)
+    if port.guard is not None:
+        own["guard"] = msgspec.to_builtins(guard.view(port.guard))
     return {
         "name": port.name,
         **own,
@@ -156,8 +180,8 @@ def decode(data: bytes, path: str) -> Desired:
         raise damaged(f"its format is {found!r}, not 1 to {FORMAT}")
     try:
         content = msgspec.convert(value, _File)
-        every = [_port(row.id, row.port) for row in content.ports]
-        every += [replace(_port(row.id, row.uplink), static=row.static) for row in content.uplinks]
+        every = [_port(row.id, row.port, row.created_us) for row in content.ports]
+        every += [_uplink(row) for row in content.uplinks]
         desired = Desired(
             {port.name: port for port in every},
             {row.name: Segment(row.id, row.name, row.description) for row in content.segments},
@@ -170,9 +194,17 @@ def decode(data: bytes, path: str) -> Desired:
     return desired
 
 
-def _port(port_id: int, spec: ports.Spec) -> Port:
+def _port(port_id: int, spec: ports.Spec, created_us: int) -> Port:
     path = spec.path if isinstance(spec, api.PortSpec) else ""
-    return ports.changed(ports.bare_port(port_id, spec, path), spec)
+    bare = replace(ports.bare_port(port_id, spec, path), created_us=created_us)
+    return ports.changed(bare, spec)
+
+
+def _uplink(row: _UplinkRow) -> Port:
+    port = _port(row.id, row.uplink, row.created_us)
+    if row.mapped and not (row.static and set(row.mapped) <= dict(port.tags()).keys()):
+        raise InvalidInput("rows", list(row.mapped), f"are none that uplink {port.name} was given")
+    return replace(port, static=row.static, mapped=tuple(sorted(set(row.mapped))))
 
 
 class StateStore:

@@ -18,8 +18,8 @@ from typing import Any
 from vif_uswitch.client import Client
 from vif_uswitch.daemon.control.server import ControlServer, Limits
 from vif_uswitch.daemon.control.service import Service
+from vif_uswitch.daemon.defaults import PortDefaults
 from vif_uswitch.daemon.model import FdbEntry, Link, PortConfig, PortLive
-from vif_uswitch.daemon.ports import PortDefaults
 from vif_uswitch.daemon.reconcile import Reconciler
 from vif_uswitch.daemon.state import StateStore
 from vif_uswitch.dataplane.live import DataplaneLive, QueueCounters, QueueLive, WorkerLive

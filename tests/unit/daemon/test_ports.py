@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from vif_uswitch.api.types import PortChanges, PortSpec, TrunkRow
 from vif_uswitch.daemon import ports, state
+from vif_uswitch.daemon.addresses import format_mac, parse_mac
+from vif_uswitch.daemon.defaults import PortDefaults, config_of
 from vif_uswitch.daemon.model import TagRow
-from vif_uswitch.daemon.ports import Desired, PortDefaults, Segment
+from vif_uswitch.daemon.ports import Desired, Segment
 from vif_uswitch.dataplane.base import RateLimit
 from vif_uswitch.exceptions import Conflict, InvalidInput, ResourceExhausted, USwitchError
 
@@ -37,7 +39,7 @@ def test_nothing_changes_in_place() -> None:
 
 def test_defaults_follow_the_configuration_and_values_do_not() -> None:
     state_ = desired(PortSpec(name="a"), PortSpec(name="b", mtu=9000, flood_rate=0))
-    a, b = (ports.config_of(state_, state_.port(name), DEFAULTS) for name in "ab")
+    a, b = (config_of(state_, state_.port(name), DEFAULTS) for name in "ab")
     assert (a.mtu, a.flood_rate, a.flood_burst, a.fdb_quota) == (1400, 7, 8, 9)
     assert (b.mtu, b.flood_rate, b.max_frame) == (9000, 0, 9014)
 
@@ -48,7 +50,7 @@ def test_queues_of_ports() -> None:
     tap = ports.new_port(state_, PortSpec(name="t", type="tap", ifname="tap0"), "")
     state_ = ports.put_port(state_, tap)
     defaults = PortDefaults(queues=5, features_off=1 << 40)
-    made = [ports.config_of(state_, state_.port(name), defaults) for name in "abt"]
+    made = [config_of(state_, state_.port(name), defaults) for name in "abt"]
     assert [config.queues for config in made] == [5, 3, 1]
     assert {config.features_off for config in made} == {1 << 40}
     with pytest.raises(InvalidInput, match="one queue pair"):
@@ -61,7 +63,7 @@ def test_limits_and_their_bursts() -> None:
         PortSpec(name="a"), PortSpec(name="b", max_kbps=0, max_kpps=20),
         PortSpec(name="c", max_burst_kbps=5, max_burst_kpps=0),
     )  # fmt: skip
-    a, b, c = (ports.config_of(state_, state_.port(name), defaults).rate for name in "abc")
+    a, b, c = (config_of(state_, state_.port(name), defaults).rate for name in "abc")
     assert a == RateLimit(1000, 800, 10, 3)
     assert b == RateLimit(0, 0, 20, 3)
     assert c == RateLimit(1000, 5, 10, 8)
@@ -70,18 +72,18 @@ def test_limits_and_their_bursts() -> None:
 def test_null_goes_back_to_the_default() -> None:
     state_ = desired(PortSpec(name="a", mtu=9000))
     port = ports.changed(state_.port("a"), PortChanges(mtu=None))
-    assert ports.config_of(state_, port, DEFAULTS).mtu == 1400
+    assert config_of(state_, port, DEFAULTS).mtu == 1400
 
 
 def test_rows_of_access_and_trunk() -> None:
     rows = (TrunkRow(vid=20, segment="y"), TrunkRow(vid=10, segment="x"))
     state_ = desired(PortSpec(name="a", segment="s", trunk=rows))
     ids = {name: segment.segment_id for name, segment in state_.segments.items()}
-    assert ports.config_of(state_, state_.port("a"), DEFAULTS).tags == (
+    assert config_of(state_, state_.port("a"), DEFAULTS).tags == (
         TagRow(4096, ids["s"]), TagRow(10, ids["x"]), TagRow(20, ids["y"]),
     )  # fmt: skip
     alone = desired(PortSpec(name="b"))
-    assert not ports.config_of(alone, alone.port("b"), DEFAULTS).tags
+    assert not config_of(alone, alone.port("b"), DEFAULTS).tags
 
 
 def test_ids_are_the_lowest_free_ones() -> None:
@@ -108,13 +110,13 @@ def test_two_segments_with_one_name() -> None:
 
 @pytest.mark.parametrize("text", ["02:00:00:00:00:01", "fe:ff:ff:ff:ff:ff", "00:00:00:00:00:01"])
 def test_addresses_of_stations(text: str) -> None:
-    assert ports.format_mac(ports.parse_mac(text)) == text
+    assert format_mac(parse_mac(text)) == text
 
 
 @pytest.mark.parametrize("text", ["01:00:00:00:00:00", "33:33:00:00:00:01", "00:00:00:00:00:00"])
 def test_addresses_of_groups_and_nobody(text: str) -> None:
     with pytest.raises(InvalidInput, match=text):
-        ports.parse_mac(text)
+        parse_mac(text)
 
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
@@ -167,7 +169,7 @@ def test_whatever_is_asked_the_state_stays_one_that_can_be(
         ports.check_whole(now, AssertionError)
         assert state.decode(state.encode(now), "x") == now
         for port in now.ports.values():
-            ports.config_of(now, port, DEFAULTS)
+            config_of(now, port, DEFAULTS)
             if port.name in before.ports and verb != "delete":
                 assert before.ports[port.name].port_id == port.port_id
         for key, segment in before.segments.items():

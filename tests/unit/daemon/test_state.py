@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,9 +21,11 @@ from hypothesis import strategies as st
 
 from tests.unit.daemon.control_rig import Control
 from vif_uswitch.daemon import ports, state
+from vif_uswitch.daemon.addresses import parse_prefix
 from vif_uswitch.daemon.model import Kind, Mode
 from vif_uswitch.daemon.ports import Desired, Port, Segment
 from vif_uswitch.daemon.state import StateStore
+from vif_uswitch.dataplane.base import GuardPair
 from vif_uswitch.exceptions import ResourceExhausted, StateDamaged, Unavailable
 
 OLD = Desired({"a": Port(0, "a", Kind.VHOST, "/v/a.sock")}, {"s": Segment(1, "s")})
@@ -31,6 +34,17 @@ NEW = ports.put_port(OLD, Port(1, "b", Kind.TAP, ifname="t0", segment="s"))
 NAME = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,8}", fullmatch=True)
 TEXT = st.text(max_size=20).filter(str.isprintable)
 MAC = st.binary(min_size=6, max_size=6).filter(lambda mac: any(mac) and not mac[0] & 1)
+KEY = st.from_regex(r"[a-z][a-z0-9._-]{0,8}", fullmatch=True)
+PAIR = st.builds(GuardPair, MAC) | st.builds(
+    lambda mac, ip, length: GuardPair(mac, *parse_prefix(f"{ip}/{length}")),
+    MAC, st.ip_addresses(v=4), st.integers(0, 32),
+) | st.builds(
+    lambda mac, ip, length: GuardPair(mac, *parse_prefix(f"{ip}/{length}")),
+    MAC, st.ip_addresses(v=6, network="fd00::/8"), st.integers(8, 128),
+)  # fmt: skip
+GUARDS = st.sets(PAIR, max_size=4).map(
+    lambda pairs: tuple(sorted(pairs, key=lambda p: (p.mac, len(p.ip), p.ip, p.prefix_len)))
+)
 
 
 @st.composite
@@ -76,6 +90,9 @@ def states(draw: st.DrawFn) -> Desired:
             max_burst_kpps=draw(st.none() | st.integers(0, 2**31 - 1)),
             admin_up=draw(st.booleans()),
             description=draw(TEXT),
+            external_ids=tuple(sorted(draw(st.dictionaries(KEY, TEXT, max_size=2)).items())),
+            guard=None if kind.is_uplink else draw(st.none() | GUARDS),
+            created_us=draw(st.integers(0, 2**63 - 1)),
         )  # fmt: skip
     return Desired(rows, segments)
 
@@ -123,6 +140,51 @@ def test_a_state_without_uplinks_is_one_that_earlier_releases_read() -> None:
         state.decode(json.dumps(value).encode(), "x")
 
 
+def test_files_of_former_releases_are_read() -> None:
+    """They have neither external ids, guards, nor the time at which a port was made."""
+    port = {
+        "name": "vm1", "type": "vhost-user", "path": "/v/vm1.sock", "mode": "server", "ifname": "",
+        "segment": "s", "trunk": [], "macs": ["52:54:00:00:00:01"], "mtu": None, "flood_rate": None,
+        "flood_burst": None, "fdb_quota": None, "queues": None, "max_kbps": None,
+        "max_burst_kbps": None, "max_kpps": None, "max_burst_kpps": None, "admin_up": True,
+        "description": "",
+    }  # fmt: skip
+    more = ("path", "mode", "type")
+    uplink = {key: value for key, value in port.items() if key not in more} | {
+        "name": "up0", "ifname": "eth7", "pci": "", "physnet": "", "ring_size": None,
+        "irq_us": None, "zero_copy": False, "lro": False, "trunk": [{"vid": 9, "segment": "s"}], "segment": None,
+        "macs": [],
+    }  # fmt: skip
+    for format_ in (1, 2, 3):
+        file: dict[str, Any] = {
+            "format": format_, "segments": [{"id": 1, "name": "s", "description": ""}],
+            "ports": [{"id": 7, "port": port}],
+        }  # fmt: skip
+        if format_ > 1:
+            file["uplinks"] = [{"id": 8, "uplink": uplink}]
+        if format_ > 2:
+            file["uplinks"][0]["static"] = True
+        found = state.decode(json.dumps(file).encode(), "x")
+        assert found.port("vm1") == Port(
+            7, "vm1", Kind.VHOST, "/v/vm1.sock", segment="s", macs=(b"\x52\x54\0\0\0\1",)
+        )
+        if format_ > 1:
+            expected = Port(8, "up0", Kind.XDP, ifname="eth7", trunk=((9, "s"),))
+            assert found.port("up0") == replace(expected, static=format_ == 3)
+        assert json.loads(state.encode(found))["format"] == format_
+
+
+def test_what_needs_the_newest_format() -> None:
+    (port,) = (port for port in NEW.ports.values() if port.name == "b")
+    for change in (
+        {"created_us": 5}, {"guard": ()}, {"guard": (GuardPair(b"\2\0\0\0\0\1"),)},
+        {"external_ids": (("a", "b"),)},
+    ):  # fmt: skip
+        desired = ports.put_port(NEW, replace(port, **change))
+        assert json.loads(state.encode(desired))["format"] == 4
+        assert state.decode(state.encode(desired), "x") == desired
+
+
 def edited(change: Callable[[dict[str, Any]], Any]) -> bytes:
     value = json.loads(state.encode(NEW))
     change(value)
@@ -132,7 +194,7 @@ def edited(change: Callable[[dict[str, Any]], Any]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda v: v.update(format=4), "newer release"),
+        (lambda v: v.update(format=5), "newer release"),
         (lambda v: v.update(format=0), "format is 0"),
         (lambda v: v.update(format=True), "bool"),
         (lambda v: v.pop("format"), "format is None"),

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from vif_uswitch.api import schema
-from vif_uswitch.api.types import CATALOGUE, Params
+from vif_uswitch.api.base import Params
+from vif_uswitch.api.catalogue import CATALOGUE
 from vif_uswitch.exceptions import InvalidInput
 
 _KINDS = {
@@ -39,6 +40,8 @@ def convert(method: str, params: dict[str, Any]) -> Params:
 
 
 def _translate(method: str, params: dict[str, Any], text: str) -> InvalidInput:
+    # In a map it says neither which key it does not like, nor whose value.
+    text = text.replace(" - at `key` in `$", " - at `$")
     text, _, at = text.partition(" - at `$")
     path = re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", at)
     steps = [name or "[]" for name, _ in path]
@@ -57,6 +60,8 @@ def _translate(method: str, params: dict[str, Any], text: str) -> InvalidInput:
 
 def _value_at(params: Any, path: list[tuple[str, str]]) -> object:
     for name, index in path:
+        if isinstance(params, dict) and index:
+            return params
         try:
             params = params[name] if name else params[int(index)]
         except (KeyError, IndexError, TypeError, ValueError):

@@ -18,13 +18,15 @@ from typing import Any
 
 import msgspec
 
-from vif_uswitch.api import names, schema, wire
+from vif_uswitch.api import names, schema, wire, workers
 from vif_uswitch.api import types as api
+from vif_uswitch.api.base import Nothing, Result
 from vif_uswitch.daemon import ports
+from vif_uswitch.daemon.addresses import format_mac, parse_mac
 from vif_uswitch.daemon.control import views
 from vif_uswitch.daemon.control.paging import Pace, Snapshots, by_name
 from vif_uswitch.daemon.control.params import convert
-from vif_uswitch.daemon.model import FdbEntry
+from vif_uswitch.daemon.model import VID_UNTAGGED, FdbEntry
 from vif_uswitch.daemon.ports import Desired, Port
 from vif_uswitch.daemon.reconcile import Reconciler
 from vif_uswitch.dataplane.live import QueueCounters
@@ -58,7 +60,7 @@ class Service:
         self._long = asyncio.Lock()
         self._fdb: Snapshots[FdbEntry] = Snapshots()
         self._started = time.monotonic()
-        self._verbs: dict[str, Callable[[Any], Coroutine[Any, Any, api.Result]]] = {
+        self._verbs: dict[str, Callable[[Any], Coroutine[Any, Any, Result]]] = {
             method: getattr(self, method.removeprefix(wire.PREFIX).replace(".", "_"))
             for method in wire.METHODS
         }
@@ -112,6 +114,9 @@ class Service:
         found = set(self.desired.ports)
         if params.segment is not None:
             found = set(self.desired.ports_in(self.desired.segment(params.segment).name))
+        if params.external_id is not None:
+            pair = (params.external_id.key, params.external_id.value)
+            found = {name for name in found if pair in self.desired.ports[name].external_ids}
 
         def view(name: str) -> list[api.Port]:
             port = self.desired.ports.get(name)
@@ -133,7 +138,19 @@ class Service:
         return views.uplink_view(self.desired, port, self._reconciler.defaults, live, now)
 
     async def uplink_ensure(self, params: api.UplinkEnsure) -> api.UplinkChanged:
-        port, former = await self._reconciler.ensure_port(params.uplink, params.create_segments)
+        return self._uplink_changed(
+            *await self._reconciler.ensure_port(params.uplink, params.create_segments)
+        )
+
+    async def uplink_map(self, params: api.UplinkMap) -> api.UplinkChanged:
+        vid = VID_UNTAGGED if params.vid is None else params.vid
+        return self._uplink_changed(
+            *await self._reconciler.map_row(
+                params.name, vid, params.segment, params.create_segments
+            )
+        )
+
+    def _uplink_changed(self, port: Port, former: Port | None) -> api.UplinkChanged:
         return api.UplinkChanged(
             uplink=self._uplink_view(port), created=former is None, changed=port != former
         )
@@ -234,7 +251,7 @@ class Service:
 
         def view(entry: FdbEntry) -> api.FdbEntry:
             return api.FdbEntry(
-                mac=ports.format_mac(entry.mac),
+                mac=format_mac(entry.mac),
                 segment=segment_names.get(entry.segment_id, f"(id {entry.segment_id})"),
                 port=port_names.get(entry.port_id, f"(id {entry.port_id})"),
                 age_s=entry.age_s,
@@ -249,7 +266,7 @@ class Service:
         segment_id = (
             None if params.segment is None else self.desired.segment(params.segment).segment_id
         )
-        mac = None if params.mac is None else ports.parse_mac(params.mac)
+        mac = None if params.mac is None else parse_mac(params.mac)
         found = []
         pace = Pace()
         for entry in await self._fabric.fdb_dump():
@@ -272,7 +289,7 @@ class Service:
 
     # ---- the whole ----
 
-    async def show(self, params: api.Nothing) -> api.Host:
+    async def show(self, params: Nothing) -> api.Host:
         links: Counter[str] = Counter()
         incoming: list[QueueCounters] = []
         outgoing: list[QueueCounters] = []
@@ -295,6 +312,7 @@ class Service:
                 api=wire.API_VERSION,
                 uptime_s=int(time.monotonic() - self._started),
                 poll_us=self._poll_us,
+                vhost_socket_dir=self._reconciler.vhost_socket_dir,
             ),
             dataplane=views.dataplane_view(self._fabric.dataplane_live()),
             n_ports=len(self.desired.ports),
@@ -310,43 +328,43 @@ class Service:
             ),
         )
 
-    async def worker_list(self, params: api.Nothing) -> api.WorkerList:
+    async def worker_list(self, params: Nothing) -> workers.WorkerList:
         live = self._fabric.dataplane_live()
-        return api.WorkerList(
+        return workers.WorkerList(
             tsc_khz=live.tsc_khz,
             at_ns=time.monotonic_ns(),
             workers=tuple(views.worker_view(worker) for worker in live.workers),
         )
 
-    async def worker_show(self, params: api.WorkerRef) -> api.WorkerDetail:
+    async def worker_show(self, params: workers.WorkerRef) -> workers.WorkerDetail:
         live = self._fabric.dataplane_live()
         if params.index >= len(live.workers):
             raise NotFound(
                 "worker", params.index, f"does not exist; there are {len(live.workers)}",
                 "See: uswitchctl worker list",
             )  # fmt: skip
-        queues: list[api.WorkerQueue] = []
+        queues: list[workers.WorkerQueue] = []
         pace = Pace()
         for port in list(self.desired.ports.values()):
             for queue in self._fabric.port_queues(port.port_id):
                 if queue.worker == params.index:
                     queues.append(
-                        api.WorkerQueue(
+                        workers.WorkerQueue(
                             port=port.name, queue=queue.index, frames=queue.frames,
                             cycles=queue.cycles,
                         )
                     )  # fmt: skip
             await pace.rest()
         queues.sort(key=lambda queue: -queue.cycles)
-        return api.WorkerDetail(
+        return workers.WorkerDetail(
             tsc_khz=live.tsc_khz,
             at_ns=time.monotonic_ns(),
             worker=views.worker_view(live.workers[params.index]),
             queues=tuple(queues[:SHOWN_QUEUES]),
         )
 
-    async def version(self, params: api.Nothing) -> api.Version:
+    async def version(self, params: Nothing) -> api.Version:
         return api.Version(version=version(), api=wire.API_VERSION, pid=os.getpid())
 
-    async def schema(self, params: api.Nothing) -> api.Schema:
+    async def schema(self, params: Nothing) -> api.Schema:
         return api.Schema(catalogue=schema.catalogue())

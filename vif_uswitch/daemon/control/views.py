@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vif_uswitch.api import names
+from vif_uswitch.api import names, workers
 from vif_uswitch.api import types as api
+from vif_uswitch.daemon import guard
+from vif_uswitch.daemon.addresses import format_mac
+from vif_uswitch.daemon.defaults import PortDefaults, config_of
 from vif_uswitch.daemon.model import Link, PortLive
-from vif_uswitch.daemon.ports import Desired, Port, PortDefaults, Segment, config_of, format_mac
+from vif_uswitch.daemon.ports import Desired, Port, Segment
 from vif_uswitch.dataplane.live import DataplaneLive, NicLive, QueueCounters, WorkerLive
 
 
@@ -41,6 +44,9 @@ def port_view(desired: Desired, port: Port, defaults: PortDefaults, live: PortLi
         max_burst_kpps=config.rate.burst_kpkt,
         admin_up=port.admin_up,
         description=port.description,
+        external_ids=dict(port.external_ids),
+        guard=guard.view(port.guard),
+        created_us=port.created_us,
         link=link_of(port, live).value,
         reason=live.broken_text or live.broken_reason or live.last_error,
         peer_pid=live.peer_pid,
@@ -163,8 +169,8 @@ def drop_views(name: str, live: PortLive) -> list[api.Drop]:
     ]
 
 
-def worker_view(worker: WorkerLive) -> api.Worker:
-    return api.Worker(
+def worker_view(worker: WorkerLive) -> workers.Worker:
+    return workers.Worker(
         index=worker.index,
         tid=worker.tid,
         cpu=worker.cpu,

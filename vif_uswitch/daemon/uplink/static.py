@@ -10,6 +10,8 @@ contradicts what the API has made, keeps uswitchd from starting, and says so.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -23,8 +25,10 @@ from vif_uswitch.api.values import Vid
 from vif_uswitch.daemon import ports
 from vif_uswitch.daemon.ports import Desired, Port
 from vif_uswitch.daemon.state import StateStore
+from vif_uswitch.daemon.uplink import rows
 from vif_uswitch.exceptions import Conflict, InvalidInput, USwitchError
 
+LOG = logging.getLogger(__name__)
 _TYPES = {field.name: field.type for field in msgspec.structs.fields(api.UplinkSpec)}
 
 
@@ -77,13 +81,13 @@ def _about(kind: Any) -> str:
 def bring_in(store: StateStore, found: Sequence[api.UplinkSpec]) -> Desired:
     """The stored state with these uplinks of the configuration, and no others; stored again."""
     before = store.load()
-    desired = merge(before, found)
+    desired = merge(before, found, time.time_ns() // 1000)
     if desired != before:
         store.save(desired)
     return desired
 
 
-def merge(before: Desired, found: Sequence[api.UplinkSpec]) -> Desired:
+def merge(before: Desired, found: Sequence[api.UplinkSpec], now_us: int = 0) -> Desired:
     """Policy without I/O: the next state, or InvalidInput that names the section."""
     former = {name: port for name, port in before.ports.items() if port.static}
     desired = replace(
@@ -92,7 +96,7 @@ def merge(before: Desired, found: Sequence[api.UplinkSpec]) -> Desired:
     reserved = [port.port_id for port in former.values()]
     for spec in found:
         try:
-            port = _port(desired, spec, former.get(spec.name), reserved)
+            port = _port(desired, spec, former.get(spec.name), reserved, now_us)
             desired = ports.put_port(desired, replace(port, static=True), create_segments=True)
         except USwitchError as error:
             raise InvalidInput(
@@ -105,12 +109,18 @@ def merge(before: Desired, found: Sequence[api.UplinkSpec]) -> Desired:
 
 
 def _port(
-    desired: Desired, spec: api.UplinkSpec, former: Port | None, reserved: Sequence[int]
+    desired: Desired, spec: api.UplinkSpec, former: Port | None, reserved: Sequence[int],
+    now_us: int,
 ) -> Port:
     """One that the API made is taken over, if it is the same adapter's."""
     if spec.name in desired.ports:
         former = desired.ports[spec.name]
         ports.refuse_other(former, spec, "")
-    if former is not None:
-        return ports.changed(ports.bare_port(former.port_id, spec, ""), spec)
-    return ports.new_port(desired, spec, "", reserved)
+    if former is None:
+        return ports.new_port(desired, spec, "", reserved, now_us)
+    bare = replace(ports.bare_port(former.port_id, spec, ""), created_us=former.created_us)
+    port, gone = rows.keep_rows(ports.changed(bare, spec), former)
+    for row in gone:
+        LOG.warning("uplink %s: its section in the configuration leaves no place for %s",
+                    spec.name, row)  # fmt: skip
+    return port

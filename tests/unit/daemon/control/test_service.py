@@ -13,7 +13,8 @@ import jsonschema
 import pytest
 
 from tests.unit.daemon.control_rig import UP, Control
-from vif_uswitch.api import types, wire
+from vif_uswitch.api import wire
+from vif_uswitch.api.catalogue import CATALOGUE
 from vif_uswitch.api.schema import catalogue
 from vif_uswitch.daemon.model import FdbEntry, Kind, Link, PortLive, TagRow
 from vif_uswitch.daemon.ports import Desired, Port
@@ -41,7 +42,7 @@ def names_saved(control: Control) -> list[str]:
 
 
 def test_every_method_of_the_wire_has_types_and_a_verb(control: Control) -> None:
-    assert set(types.CATALOGUE) == set(wire.METHODS)
+    assert set(CATALOGUE) == set(wire.METHODS)
     with control.client() as client, pytest.raises(UnknownMethod, match=r"v1\.schema"):
         client.call("port.explode")
 

@@ -14,8 +14,8 @@ import pytest
 from tests.unit.daemon.fabric_rig import Rig, run
 from tests.unit.daemon.uplink.kernel_rig import NIC, Opener
 from vif_uswitch.api.types import TrunkRow, UplinkSpec
+from vif_uswitch.daemon.defaults import PortDefaults
 from vif_uswitch.daemon.model import Link
-from vif_uswitch.daemon.ports import PortDefaults
 from vif_uswitch.daemon.reconcile import Reconciler
 from vif_uswitch.daemon.state import StateStore
 from vif_uswitch.daemon.uplink.port import Adapters

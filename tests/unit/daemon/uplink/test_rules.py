@@ -9,8 +9,10 @@ import pytest
 
 from vif_uswitch.api.types import PortSpec, TrunkRow, UplinkSpec
 from vif_uswitch.daemon import ports
+from vif_uswitch.daemon.addresses import parse_pci
+from vif_uswitch.daemon.defaults import PortDefaults, UplinkDefaults, config_of
 from vif_uswitch.daemon.model import Kind, TagRow
-from vif_uswitch.daemon.ports import Desired, PortDefaults, UplinkDefaults
+from vif_uswitch.daemon.ports import Desired
 from vif_uswitch.exceptions import Conflict, InvalidInput, NotFound, USwitchError
 
 NIC = "0000:05:00.0"
@@ -34,7 +36,7 @@ def made(*specs: UplinkSpec | PortSpec) -> Desired:
 @pytest.mark.parametrize("text", ["05:00.0", "0000:05:00.0", "0000:05:00.0".upper()])
 def test_one_address_has_one_form(text: str) -> None:
     assert made(UplinkSpec(name="u", pci=text)).port("u").pci == NIC
-    assert ports.parse_pci("10000:AB:1F.7") == "10000:ab:1f.7"
+    assert parse_pci("10000:AB:1F.7") == "10000:ab:1f.7"
 
 
 def test_kinds_and_defaults() -> None:
@@ -43,7 +45,7 @@ def test_kinds_and_defaults() -> None:
         UplinkSpec(name="n", pci=NIC, trunk=rows, segment="mgmt", physnet="p0"),
         UplinkSpec(name="x", ifname="eth7", queues=1, ring_size=64, zero_copy=True, fdb_quota=5),
     )
-    n, x = (ports.config_of(state, state.port(name), DEFAULTS) for name in "nx")
+    n, x = (config_of(state, state.port(name), DEFAULTS) for name in "nx")
     ids = {name: segment.segment_id for name, segment in state.segments.items()}
     assert n.kind is Kind.NIC and n.pci == NIC
     assert n.tags == (
