@@ -152,7 +152,8 @@ def test_files_of_former_releases_are_read() -> None:
     more = ("path", "mode", "type")
     uplink = {key: value for key, value in port.items() if key not in more} | {
         "name": "up0", "ifname": "eth7", "pci": "", "physnet": "", "ring_size": None,
-        "irq_us": None, "zero_copy": False, "lro": False, "trunk": [{"vid": 9, "segment": "s"}], "segment": None,
+        "irq_us": None, "zero_copy": False, "lro": False, "segment": None,
+        "trunk": [{"vid": 9, "segment": "s"}],
         "macs": [],
     }  # fmt: skip
     for format_ in (1, 2, 3):
