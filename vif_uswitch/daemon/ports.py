@@ -17,12 +17,16 @@ from typing import Any
 from msgspec import UNSET
 
 from vif_uswitch.api import types as api
+from vif_uswitch.api import wire
 from vif_uswitch.daemon import guard
 from vif_uswitch.daemon.addresses import format_mac, parse_mac, parse_pci
 from vif_uswitch.daemon.model import VID_UNTAGGED, Kind, Mode
 from vif_uswitch.exceptions import Busy, Conflict, InvalidInput, NotFound, ResourceExhausted
 
 NAMED_MAX = 8  # how many ports an error message lists
+RECORD_MAX = 47 * 1024
+"""Bytes that a port may take in an answer of the API: its rings, counters and drops fit beside it
+in one line, and it has a page of ``port.list`` to itself at worst."""
 
 Spec = api.PortSpec | api.UplinkSpec
 
@@ -314,6 +318,7 @@ def check_port(port: Port) -> None:
             "lro", True, "AF_XDP has no joined segments", "Leave it out, or use --pci."
         )
     _check_rows(port)
+    _check_size(port)
     if len(set(port.macs)) != len(port.macs):
         raise InvalidInput("MAC addresses", None, f"one is given twice for port {port.name}")
     if port.kind.is_uplink and port.guard is not None:
@@ -321,6 +326,26 @@ def check_port(port: Port) -> None:
             "guard", None, f"cannot be set on uplink {port.name}: whatever the wire brings comes"
             " from stations that are not ours to name",
             "Leave it out, or give null; guard the guests' ports.",
+        )  # fmt: skip
+
+
+def record_bytes(port: Port) -> int:
+    """How long the port is in an answer of the API, at most."""
+    return (
+        1280  # members of a fixed length, and all names
+        + len(wire.dumps([port.path, port.description, dict(port.external_ids)]))
+        + sum(27 + len(segment) for _, segment in port.trunk)
+        + 20 * len(port.macs)
+        + sum(40 + (43 if len(pair.ip) > 4 else 18) for pair in port.guard or ())
+    )
+
+
+def _check_size(port: Port) -> None:
+    size = record_bytes(port)
+    if size > RECORD_MAX:
+        raise InvalidInput(
+            "port", port.name, f"is too long for an answer of the API: {size} bytes, not at most"
+            f" {RECORD_MAX}", "Give it fewer rows, guard pairs or external ids, or shorter ones.",
         )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ import errno
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -72,22 +72,47 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uplinks: tuple[_UplinkRow, ...] = ()
 
 
-def encode(desired: Desired) -> bytes:
+class _Lines:
+    """Lines of ports that are as they were: a change of one port does not encode them all."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Port, str]] = {}
+
+    def of(self, ports_: Iterable[Port], row: Callable[[Port], dict[str, Any]]) -> list[str]:
+        return [self._line(port, row) for port in ports_]
+
+    def _line(self, port: Port, row: Callable[[Port], dict[str, Any]]) -> str:
+        found, line = self._known.get(port.name, (None, ""))
+        if found is not port:
+            line = _line(row(port))
+            self._known[port.name] = (port, line)
+        return line
+
+    def forget(self, desired: Desired) -> None:
+        """Those of ports that are gone."""
+        for name in self._known.keys() - desired.ports.keys():
+            del self._known[name]
+
+
+def encode(desired: Desired, lines: _Lines | None = None) -> bytes:
     """The file's contents: JSON, a line for each segment and port.
 
     Line by line also because this runs in a thread: one long call of the JSON
     encoder would keep the event loop waiting for the interpreter's lock.
+    ``lines`` remembers those of the ports.
     """
-    segments = (
-        {"id": segment.segment_id, "name": segment.name, "description": segment.description}
+    lines = lines or _Lines()
+    segments = [
+        _line({"id": segment.segment_id, "name": segment.name, "description": segment.description})
         for segment in desired.segments.values()
-    )
+    ]
     every = desired.ports.values()
-    rows = (_port_row(port) for port in every if not port.kind.is_uplink)
-    parts = [_lines("segments", segments), _lines("ports", rows)]
+    rows = lines.of((port for port in every if not port.kind.is_uplink), _port_row)
+    parts = [_list("segments", segments), _list("ports", rows)]
     uplinks = [port for port in every if port.kind.is_uplink]
     if uplinks:
-        parts.append(_lines("uplinks", map(_uplink_row, uplinks)))
+        parts.append(_list("uplinks", lines.of(uplinks, _uplink_row)))
+    lines.forget(desired)
     parts.insert(0, f'"format": {max((_format(port) for port in every), default=1)}')
     return ("{\n" + ",\n".join(parts) + "\n}\n").encode("ascii")
 
@@ -110,9 +135,13 @@ def _uplink_row(port: Port) -> dict[str, Any]:
     return row | {key: value for key, value in marks.items() if value}
 
 
-def _lines(name: str, items: Iterable[dict[str, Any]]) -> str:
-    lines = ",\n".join("  " + json.dumps(item, ensure_ascii=True) for item in items)
-    return f'"{name}": [\n{lines}\n]' if lines else f'"{name}": []'
+def _line(row: dict[str, Any]) -> str:
+    return "  " + json.dumps(row, ensure_ascii=True)
+
+
+def _list(name: str, lines: list[str]) -> str:
+    text = ",\n".join(lines)
+    return f'"{name}": [\n{text}\n]' if text else f'"{name}": []'
 
 
 def _spec(port: Port) -> dict[str, Any]:
@@ -213,6 +242,7 @@ class StateStore:
     def __init__(self, directory: str) -> None:
         self.path = pathlib.Path(directory) / FILE
         self._temporary = self.path.with_name(FILE + ".new")
+        self._lines = _Lines()
         self._saved: bytes | None = None  # what the file holds, as far as we know
 
     def load(self) -> Desired:
@@ -231,7 +261,7 @@ class StateStore:
         return desired
 
     def save(self, desired: Desired) -> None:
-        data = encode(desired)
+        data = encode(desired, self._lines)
         renamed = False
         try:
             self._write(data)
