@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from vif_uswitch.client import Client
-from vif_uswitch.cmd import output, text
+from vif_uswitch.cmd import output, port_options, text
 from vif_uswitch.cmd.deleting import delete_each
 from vif_uswitch.cmd.output import Column
 from vif_uswitch.cmd.parsing import Commands
@@ -43,6 +43,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("max_burst_kpps", "Burst kpkt", right=True, shown=False),
     Column("peer_pid", "Peer pid", right=True, shown=False),
     Column("description", "Description", shown=False),
+    Column("external_ids", "External ids", text.pairs, shown=False),
+    Column("guard", "Guard", text.guard, shown=False),
+    Column("created_us", "Created", text.moment, shown=False),
 )
 
 
@@ -59,68 +62,35 @@ def register(commands: Commands) -> None:
         help="server: QEMU listens and uswitchd connects (default); client: QEMU connects",
     )  # fmt: skip
     add.add_argument("--ifname", metavar="NAME", default="", help="kernel device of a tap port")
-    _changeable(add)
-    create_segment_option(add)
+    port_options.changeable(add)
+    port_options.create_segment_option(add)
     wait_options(add)
-    result_format(add)
+    port_options.result_format(add)
 
     change = commands.add("port", "set", set_port, "change a port; what is not named stays")
     change.add_argument("name")
-    _changeable(change)
+    port_options.changeable(change)
     change.add_argument("--no-segment", action="store_true", help="take it out of its segment")
     change.add_argument("--no-trunk", action="store_true", help="remove the rows for tagged frames")
     change.add_argument("--no-mac", action="store_true", help="pin no address any more")
-    create_segment_option(change)
+    change.add_argument("--no-guard", action="store_true", help="let it send from any address")
+    change.add_argument(
+        "--no-external-id", metavar="KEY", action="append", default=[], help="forget this one"
+    )
+    port_options.create_segment_option(change)
     change.add_argument("--up", action="store_true", help="let it send and receive")
-    result_format(change)
+    port_options.result_format(change)
 
     delete = commands.add("port", "delete", delete_ports, "delete ports")
     delete.add_argument("name", nargs="+")
 
     listing = commands.add("port", "list", list_ports, "list ports")
     listing.add_argument("--segment", metavar="SEGMENT", help="only ports in this segment")
+    listing.add_argument(
+        "--external-id", metavar="KEY=VALUE", type=port_options.key_value,
+        help="only ports that have this one",
+    )  # fmt: skip
     output.add_options(listing, sort=True)
-
-
-def _changeable(parser: argparse.ArgumentParser) -> None:
-    option = parser.add_argument
-    option("--segment", metavar="SEGMENT", help="segment of its untagged frames")
-    option(
-        "--trunk", metavar="VID:SEGMENT", action="append", type=_trunk_row,
-        help="segment of frames with this VLAN id; repeat it for more rows (replaces all rows)",
-    )  # fmt: skip
-    option(
-        "--mac", metavar="MAC", action="append",
-        help="pin this address to the port; repeat it for more (replaces all)",
-    )  # fmt: skip
-    option(
-        "--queues", type=int, metavar="N",
-        help="queue pairs its guest may use, 1 to 8; counts from the next connection on",
-    )  # fmt: skip
-    limit_options(parser)
-
-
-def limit_options(parser: argparse.ArgumentParser) -> None:
-    """What ports of every kind can be told."""
-    option = parser.add_argument
-    option("--mtu", type=int, metavar="BYTES", help="68 to 65521; the longest frame is 14 longer")
-    option("--flood-rate", type=int, metavar="N", help="copies a second by flooding, 0: no limit")
-    option("--flood-burst", type=int, metavar="N", help="copies at once by flooding")
-    option("--fdb-quota", type=int, metavar="N", help="addresses learned from it, at most")
-    option("--max-kbps", type=int, metavar="N", help="kilobits a second it may send, 0: no limit")
-    option("--max-burst-kbps", type=int, metavar="N", help="kilobits at once, 0: 80 %% of max-kbps")
-    option("--max-kpps", type=int, metavar="N", help="1000 frames a second it may send, 0: any")
-    option("--max-burst-kpps", type=int, metavar="N", help="1000 frames at once, 0: 80 %% of it")
-    option("--description", metavar="TEXT")
-    option("--down", action="store_true", help="cut it off: it neither sends nor receives")
-
-
-def create_segment_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--create-segment", action="store_true", help="create new segments")
-
-
-def result_format(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--format", choices=("table", "json"), default="table")
 
 
 def wait_options(parser: argparse.ArgumentParser) -> None:
@@ -129,13 +99,6 @@ def wait_options(parser: argparse.ArgumentParser) -> None:
         "--wait-timeout", type=_seconds, default=60.0, metavar="SECONDS",
         help="how long --wait waits (default: 60)",
     )  # fmt: skip
-
-
-def _trunk_row(argument: str) -> dict[str, Any]:
-    vid, colon, segment = argument.partition(":")
-    if not colon or not vid.isascii() or not vid.isdecimal() or not segment:
-        raise argparse.ArgumentTypeError(f"{argument!r} is not VID:SEGMENT, for example 10:blue")
-    return {"vid": int(vid), "segment": segment}
 
 
 def _seconds(argument: str) -> float:
@@ -148,27 +111,6 @@ def _seconds(argument: str) -> float:
     return value
 
 
-def _changes(args: argparse.Namespace) -> dict[str, Any]:
-    """The members of the API's PortChanges that the options name."""
-    named = {"segment": args.segment, "trunk": args.trunk, "macs": args.mac}
-    changes = {key: value for key, value in named.items() if value is not None}
-    changes |= limits(args)
-    if args.down:
-        changes["admin_up"] = False
-    return changes
-
-
-LIMITS = (
-    "queues", "mtu", "flood_rate", "flood_burst", "fdb_quota", "max_kbps", "max_burst_kbps",
-    "max_kpps", "max_burst_kpps", "description",
-)  # fmt: skip
-
-
-def limits(args: argparse.Namespace) -> dict[str, Any]:
-    """What ``limit_options()`` and ``--queues`` were given."""
-    return {key: getattr(args, key) for key in LIMITS if getattr(args, key) is not None}
-
-
 def add_port(client: Client, args: argparse.Namespace) -> int:
     spec = {
         "name": args.name,
@@ -176,7 +118,7 @@ def add_port(client: Client, args: argparse.Namespace) -> int:
         "path": args.path,
         "mode": args.mode,
         "ifname": args.ifname,
-        **_changes(args),
+        **port_options.changes(args),
     }
     port = client.port_add(spec, create_segments=args.create_segment)["port"]
     if args.wait:
@@ -212,16 +154,20 @@ def wait_for_link(
 
 
 def set_port(client: Client, args: argparse.Namespace) -> int:
-    changes = _changes(args)
-    for flag, option, key, value in (
-        ("no_segment", "segment", "segment", None),
-        ("no_trunk", "trunk", "trunk", []),
-        ("no_mac", "mac", "macs", []),
+    changes = port_options.changes(args)
+    for option, without, key, value in (
+        ("segment", "no_segment", "segment", None),
+        ("trunk", "no_trunk", "trunk", []),
+        ("mac", "no_mac", "macs", []),
+        ("allow", "no_guard", "guard", None),
     ):
-        if getattr(args, flag):
+        if getattr(args, without):
             if key in changes:
-                args.parser.error(f"--{option} and --no-{option} exclude each other")
+                both = f"--{option} and --{without.replace('_', '-')}"
+                args.parser.error(f"{both} exclude each other")
             changes[key] = value
+    if args.external_id is not None or args.no_external_id:
+        changes["external_ids"] = _merged_ids(client, args)
     if args.up:
         if args.down:
             args.parser.error("--up and --down exclude each other")
@@ -236,6 +182,16 @@ def set_port(client: Client, args: argparse.Namespace) -> int:
     return 0
 
 
+def _merged_ids(client: Client, args: argparse.Namespace) -> dict[str, str]:
+    """The whole map, as the API takes it: what the port has, and what the options say."""
+    new = dict(args.external_id or ())
+    for key in args.no_external_id:
+        if key in new:
+            args.parser.error(f"--external-id {key}= and --no-external-id {key} exclude each other")
+    ids: dict[str, str] = client.port_show(args.name)["port"]["external_ids"]
+    return {key: value for key, value in (ids | new).items() if key not in args.no_external_id}
+
+
 def delete_ports(client: Client, args: argparse.Namespace) -> int:
     return delete_each("port", args.name, client.port_delete)
 
@@ -245,7 +201,7 @@ def with_where(port: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_ports(client: Client, args: argparse.Namespace) -> int:
-    rows = [with_where(port) for port in client.port_list(args.segment)]
+    rows = [with_where(port) for port in client.port_list(args.segment, args.external_id)]
     columns = COLUMNS
     if args.format == "table" and not args.column and any(row["reason"] for row in rows):
         columns = tuple(

@@ -68,6 +68,7 @@ def screen(host: Json, segments: list[Json], ports: list[Json], rates: bool) -> 
     lines = [
         f"uswitchd   {_daemon(host['daemon'])}",
         f"dataplane  {_dataplane(host['dataplane'], host['daemon'])}",
+        f"sockets    {output.plain(host['daemon']['vhost_socket_dir'])}",
         f"ports      {_links(host)}",
         f"traffic    {_traffic(host)}",
     ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 
@@ -47,6 +48,24 @@ def macs(addresses: list[str]) -> str:
     """The first address, and how many more there are."""
     more = f" +{len(addresses) - 1}" if len(addresses) > 1 else ""
     return f"{addresses[0]}{more}" if addresses else ""
+
+
+def pairs(values: dict[str, str]) -> str:
+    """One a line."""
+    return "\n".join(f"{key}={value}" for key, value in values.items())
+
+
+def guard(value: dict[str, Any]) -> str:
+    """What a guarded port may claim to be, one pair a line, as --allow takes it."""
+    rows = (f"{pair['mac']}={pair['ip']}" if pair["ip"] else pair["mac"] for pair in value["pairs"])
+    return "\n".join(rows) or "may send nothing"
+
+
+def moment(created_us: int) -> str:
+    """Local time."""
+    if not created_us:
+        return "not known"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(created_us // 1_000_000))
 
 
 def where(port: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from vif_uswitch.client import Client
-from vif_uswitch.cmd import output, port, port_show, stats, text
+from vif_uswitch.cmd import output, port, port_options, port_show, stats, text
 from vif_uswitch.cmd.deleting import delete_each
 from vif_uswitch.cmd.output import Column
 from vif_uswitch.cmd.parsing import Commands
@@ -55,6 +55,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("in_bytes", "In bytes", right=True, shown=False),
     Column("out_bytes", "Out bytes", right=True, shown=False),
     Column("description", "Description", shown=False),
+    Column("external_ids", "External ids", text.pairs, shown=False),
 )
 RATE_COLUMNS = (
     Column("in_frames_s", "In frames/s", right=True),
@@ -101,6 +102,8 @@ SHOW_COLUMNS: tuple[Column, ...] = (
     Column("admin_up", "Admin up"),
     Column("id", "Id"),
     Column("description", "Description"),
+    Column("external_ids", "External ids", text.pairs),
+    Column("created_us", "Created", text.moment),
     Column("incoming", "Into the switch", port_show.counters),
     Column("outgoing", "Out of the switch", port_show.counters),
     Column("counters", "Hardware counters", _hardware),
@@ -141,11 +144,22 @@ def register(commands: Commands) -> None:
         "--lro", action=argparse.BooleanOptionalAction,
         help="let the adapter join received TCP segments, if it can",
     )  # fmt: skip
-    port.limit_options(add)
+    port_options.limit_options(add)
     add.add_argument("--up", action="store_true", help="let it send and receive")
-    port.create_segment_option(add)
+    port_options.create_segment_option(add)
     port.wait_options(add)
-    port.result_format(add)
+    port_options.result_format(add)
+
+    one = commands.add("uplink", "map", map_row, "set or remove one row of an uplink's table")
+    one.add_argument("name")
+    tag = one.add_mutually_exclusive_group(required=True)
+    tag.add_argument("--vid", type=int, metavar="VID", help="frames with this VLAN id")
+    tag.add_argument("--untagged", action="store_true", help="frames without a tag")
+    row = one.add_mutually_exclusive_group(required=True)
+    row.add_argument("--segment", metavar="SEGMENT", help="they belong to this segment")
+    row.add_argument("--none", action="store_true", help="they belong to none: remove the row")
+    port_options.create_segment_option(one)
+    port_options.result_format(one)
 
     listing = commands.add("uplink", "list", list_uplinks, "list uplinks, their links and traffic")
     listing.add_argument("--rates", action="store_true", help="measure for a second, show rates")
@@ -194,7 +208,7 @@ def _spec(args: argparse.Namespace) -> Json:
         spec["admin_up"] = bool(args.up)
     return {
         "name": args.name, "pci": args.pci, "ifname": args.ifname,
-        **spec, **_rows(args), **port.limits(args),
+        **spec, **_rows(args), **port_options.limits(args),
     }  # fmt: skip
 
 
@@ -211,6 +225,16 @@ def add_uplink(client: Client, args: argparse.Namespace) -> int:
     about = uplink["port"]
     why = f" ({output.plain(about['reason'])})" if about["reason"] else ""
     print(f"uplink {args.name} {done}: {text.where(about)}, link {about['link']}{why}")
+    return 0
+
+
+def map_row(client: Client, args: argparse.Namespace) -> int:
+    answer = client.uplink_map(args.name, args.vid, args.segment, args.create_segment)
+    if args.format == "json":
+        print(json.dumps(answer["uplink"], indent=2))
+        return 0
+    done = "changed" if answer["changed"] else "is so already"
+    print(f"uplink {args.name} {done}: {' '.join(flat(answer['uplink'])['vlans']) or 'no rows'}")
     return 0
 
 
