@@ -321,9 +321,21 @@ class Fabric:
                 await dataplane.escrow_drop(port_id, None)
             if running.n_ports != len(self._ports):
                 await self._sweep(dataplane)
+            for port in self._ports.values():
+                await self._confirm(port, dataplane)
         for port in self._ports.values():
             await self._reopen(port)
         LOG.info("took over %d ports of dataplane %d", len(self._ports), running.pid)
+
+    async def _confirm(self, port: FabricPort, dataplane: Dataplane) -> None:
+        """The last uswitchd may have died before it said what escrow has already."""
+        try:
+            await port.confirm()
+        except DataplaneRefused as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                port.say(str(error))
+            port.detach()
+            await self._attach(port, dataplane)
 
     def _adopt_port(self, slots: Slots, dataplane: Dataplane | None) -> FabricPort:
         """Takes all fds of ``slots``.  ``dataplane``: the one that has the port, if it goes on."""

@@ -193,6 +193,13 @@ class FabricPort:
         if config.macs != old.macs:
             await dataplane.port_macs(self.port_id, config.macs)
 
+    async def confirm(self) -> None:
+        """After an adoption: a port that shall have a guard has it, if it is there at all."""
+        guard = self.config.guard
+        async with self.lock:
+            if guard is not None:
+                await self.ask(lambda dataplane: dataplane.port_guard(self.port_id, guard))
+
     async def _tell_guard(self, dataplane: Dataplane, old: PortConfig) -> None:
         """A guard and rows that change together: no segment ever sees the other one's guard."""
         config = self.config

@@ -138,11 +138,36 @@ def test_the_next_uswitchd_knows_it() -> None:
         second: Fabric = await rig.start()
         try:
             assert second._ports[1].config == rig.config(1, guard=TWO)
+            told_again = [("port_guard", TWO), ("port_guard", ())]
+            assert of_port(rig) == told_again
             await second.ensure_port(rig.config(1, guard=TWO))
             await second.ensure_port(rig.config(2, guard=()))
-            assert not of_port(rig)
+            assert of_port(rig) == told_again
             assert rig.fake.ports[1].guard == TWO and rig.fake.ports[2].guard == ()
         finally:
             await second.stop(keep_dataplane=False)
+
+    run(test)
+
+
+def test_an_uswitchd_that_died_while_it_introduced_the_port() -> None:
+    """Escrow has it, the dataplane not, or without its guard: nobody may find it open."""
+
+    async def test(rig: Rig) -> None:
+        for what in ("guard", "port"):
+            first = await rig.start()
+            await first.ensure_port(rig.config(1, guard=ONE))
+            await first.ensure_port(rig.config(2))
+            await end(rig, first)
+            if what == "guard":
+                rig.fake.ports[1].guard = None
+            else:
+                await rig.fake.port_del(1)
+            second = await rig.start()
+            try:
+                port = rig.fake.ports[1]
+                assert (port.guard, port.tags) == (ONE, [(4096, 5)])
+            finally:
+                await second.stop(keep_dataplane=False)
 
     run(test)
