@@ -195,3 +195,63 @@ def test_what_root_did_not_give(wire: Wire) -> None:
     with pytest.raises(TestbedError, match="uswitch-xdp attach near2"):
         wire.switch.ctl("uplink", "add", "up2", "--ifname", "near2")
     assert wire.pings()
+
+
+def rows(wire: Wire, name: str) -> dict[str, object]:
+    port = wire.switch.call("uplink.show", name=name)["uplink"]["port"]
+    tagged = {str(row["vid"]): row["segment"] for row in port["trunk"]}
+    return {"segment": port["segment"], **tagged}
+
+
+def each_killed(wire: Wire) -> Iterator[str]:
+    """Kills both processes, one at a time and together."""
+    for how in ("uswitchd", "dataplane", "both"):
+        dataplane = wire.switch.dataplane_pid
+        if how != "dataplane":
+            wire.switch.kill_daemon()
+        if how != "uswitchd":
+            os.kill(dataplane, signal.SIGKILL)
+        if how != "dataplane":
+            wire.switch.start()
+        wire.switch.wait_replaced(0 if how == "uswitchd" else dataplane)
+        yield how
+
+
+def test_rows_set_one_by_one(wire: Wire) -> None:
+    """Of an uplink that the API made: each counts at once, and survives."""
+    a, b = wire.hosts
+    call = wire.switch.call
+    assert wire.pings()
+    assert call("uplink.map", name="up0", vid=None, segment=None)["changed"]
+    assert not call("uplink.map", name="up0", vid=None, segment=None)["changed"]
+    assert a.ping(b.address, 2) == 0, "it is in no segment"
+    call("uplink.map", name="up0", vid=100, segment="other", create_segments=True)
+    assert a.ping(b.address, 2) == 0, "untagged frames still are in none"
+    call("uplink.map", name="up0", vid=None, segment="wire")
+    assert wire.pings()
+    for how in each_killed(wire):
+        assert rows(wire, "up0") == {"segment": "wire", "100": "other"}, how
+        until(wire.pings, f"{how} was killed, frames flow again")
+
+
+def test_rows_of_an_uplink_of_the_configuration(wire: Wire) -> None:
+    """The configuration has its own; the others survive restarts and its next version."""
+    switch, (a, b) = wire.switch, wire.hosts
+    call = switch.call
+    call("uplink.delete", name="up1")
+    config = switch.config.read_text()
+    section = f"\n[uplink:up1]\nifname = {NEAR[1]}\nring_size = 256\nvlans = 7=seven\n"
+    switch.config.write_text(config + section)
+    switch.restart_daemon(signal.SIGTERM)
+    call("uplink.map", name="up1", vid=None, segment="wire")
+    call("uplink.map", name="up1", vid=8, segment="eight", create_segments=True)
+    for how in each_killed(wire):
+        assert rows(wire, "up1") == {"segment": "wire", "7": "seven", "8": "eight"}, how
+        until(wire.pings, f"{how} was killed, frames flow again")
+    with pytest.raises(TestbedError, match="as the configuration says"):
+        call("uplink.map", name="up1", vid=7, segment=None)
+    switch.config.write_text(config + section.replace("7=seven", "8=seven, 9=nine"))
+    switch.restart_daemon()
+    assert rows(wire, "up1") == {"segment": "wire", "8": "seven", "9": "nine"}
+    assert "leaves no place for VLAN id 8 in segment eight" in switch.log.read_text()
+    assert a.ping(b.address) == 5
