@@ -23,10 +23,16 @@ STAGE := $(PYTHON) tools/stage.py
 # Several "make" at a time (an editor, a test run) must not install at once.
 LOCK = flock $(STATE)/lock
 
+# Nova, Neutron and os-vif with all that they require, in an environment of
+# their own: none of it is the product's.  RELEASE is newest or previous.
+RELEASE ?= newest
+OPENSTACK := $(abspath $(STATE))/openstack/$(RELEASE)
+
 # A copied or moved checkout brings an environment that still points to the old
 # place: forget that it is installed.
-VENV_OK = grep -qsF "$(VENV)" $(VENV)/bin/activate && $(VENV)/bin/python -c "import pip" 2>/dev/null
-$(shell grep -qsF "$(VENV)" $(VENV)/bin/activate || rm -f $(VENV)/.installed $(VENV)/.requirements)
+venv_ok = grep -qsF "$(1)" $(1)/bin/activate && $(1)/bin/python -c "import pip" 2>/dev/null
+$(foreach venv,$(VENV) $(OPENSTACK),$(shell grep -qsF "$(venv)" $(venv)/bin/activate || \
+	rm -f $(venv)/.installed $(venv)/.requirements))
 
 REQUIREMENTS := requirements.txt test-requirements.txt doc/requirements.txt
 # What the installation is made of.  An editable one reads Python sources in
@@ -38,7 +44,7 @@ SOURCES += $(shell find vif_uswitch \( -name '*.py' -o -name '*.json' \) -print)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-build setup-demo setup-test setup-bench build demo demo-stop test check-vfio lint fuzz prove bench docs \
+.PHONY: help setup setup-build setup-demo setup-test setup-bench build demo demo-stop test check-vfio check-openstack openstack lint fuzz prove bench docs \
 	releasenotes genconfig clean distclean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -72,6 +78,11 @@ check-vfio: setup-test build ## drivers for VFIO in a nested host with an IOMMU 
 	@USWITCH_VFIO_LOGS=$(abspath $(LOGS))/vfio $(VENV)/bin/python -m pytest -v --tb=short tests/vfio $(if $(T),-k "$(T)")
 	@echo "logs of the nested host: $(LOGS)/vfio"
 
+check-openstack: setup-test openstack ## real Nova, Neutron, os-vif and libvirtd (RELEASE=previous: the release before; T=...)
+	@$(OPENSTACK)/bin/python -m pytest -v --tb=short tests/openstack $(if $(T),-k "$(T)")
+
+openstack: $(OPENSTACK)/.installed ## their virtual environment alone
+
 lint: setup-test build ## the linters and type checkers alone
 	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) lint
 
@@ -97,9 +108,10 @@ genconfig: build ## write what is generated: etc/uswitchd.conf.sample, vif_uswit
 
 clean: ## remove what was built; the virtual environment and what was downloaded stay
 	@-$(MAKE) -s -C dataplane clean
-	@[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name testbed-cache -exec rm -rf {} +
+	@[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name testbed-cache ! -name openstack -exec rm -rf {} +
 	@rm -rf dist doc/build releasenotes/build vif_uswitch/dataplane/_native*.so *.egg-info
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)/.installed
+	@rm -f $(STATE)/openstack/*/.installed
 	@find vif_uswitch tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove those as well
@@ -111,7 +123,7 @@ $(STATE)/sources: FORCE
 	@echo "$(sort $(SOURCES))" | cmp -s - $@ || echo "$(sort $(SOURCES))" > $@
 
 $(VENV)/.requirements: $(REQUIREMENTS) | $(STATE)/sources
-	@$(LOCK) sh -c '$(VENV_OK) || $(STAGE) --log $(LOGS)/venv.log \
+	@$(LOCK) sh -c '$(call venv_ok,$(VENV)) || $(STAGE) --log $(LOGS)/venv.log \
 		"virtual environment $(VENV)" $(PYTHON) -m venv --clear $(VENV)'
 	@$(LOCK) $(STAGE) --log $(LOGS)/requirements.log "Python packages for build and tests" \
 		$(PIP) install --progress-bar off pbr setuptools wheel $(REQUIREMENTS:%=-r %)
@@ -129,4 +141,21 @@ ifneq ($(STATE),build)
 	@cp $(VENV)/lib/python3*/site-packages/vif_uswitch/dataplane/_native*.so vif_uswitch/dataplane/
 endif
 	@$(VENV)/bin/python -c 'import vif_uswitch.dataplane._native'
+	@touch $@
+
+$(OPENSTACK)/.requirements: tests/openstack/requirements-$(RELEASE).txt tests/openstack/requirements.txt \
+		requirements.txt | $(STATE)/sources
+	@$(LOCK) sh -c '$(call venv_ok,$(OPENSTACK)) || $(STAGE) --log $(LOGS)/openstack-venv.log \
+		"virtual environment $(OPENSTACK)" $(PYTHON) -m venv --clear $(OPENSTACK)'
+	@$(LOCK) $(STAGE) --log $(LOGS)/openstack-requirements.log "OpenStack ($(RELEASE) release) for tests" \
+		$(OPENSTACK)/bin/python -m pip --disable-pip-version-check install --progress-bar off \
+		pbr setuptools wheel -r $<
+	@touch $@
+
+# As in the other environment: its entry points are what Nova and Neutron look for.
+$(OPENSTACK)/.installed: $(OPENSTACK)/.requirements $(VENV)/.installed
+	@rm -rf build/lib build/lib.* build/bdist.*
+	@$(LOCK) $(STAGE) --log $(LOGS)/openstack-build.log "vif-uswitch beside OpenStack" \
+		$(OPENSTACK)/bin/python -m pip --disable-pip-version-check install -v --no-deps \
+		--no-build-isolation $(INSTALL)
 	@touch $@
