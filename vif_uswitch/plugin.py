@@ -17,6 +17,7 @@ Called by nova-compute, from any of its threads.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from typing import Any
@@ -25,13 +26,15 @@ import os_vif.plugin
 from os_vif import objects
 
 from vif_uswitch import plugin_call, plugin_opts
-from vif_uswitch.exceptions import InvalidInput, USwitchError, shown
+from vif_uswitch.client import Client
+from vif_uswitch.exceptions import Forbidden, InvalidInput, Unavailable, USwitchError, shown
 
 LOG = logging.getLogger(__name__)
 
 UNIX_PATH_MAX = 107  # sun_path has 108 bytes, one is the terminating NUL
 ID_VALUE_MAX = 128  # of a value of external_ids
 UNPLUG_S = 5.0  # Nova holds the instance's lock, and what is left over does no harm
+DENIED = os.strerror(errno.EACCES)
 MODES = ("server", "client")
 
 
@@ -116,7 +119,7 @@ class UswitchPlugin(os_vif.plugin.PluginBase):  # type: ignore[misc]
             ours = self.config.vhost_socket_dir
             raise InvalidInput("path", port["path"], f"is not below vhost_socket_dir ({ours})")
         return plugin_call.insist(
-            self.config.control_socket, lambda client: client.port_ensure(port),
+            self.config.control_socket, lambda client: _ensure_reachable(client, port),
             self.config.timeout, f"port {port['name']}",
         )  # fmt: skip
 
@@ -125,7 +128,36 @@ class UswitchPlugin(os_vif.plugin.PluginBase):  # type: ignore[misc]
         if not self.config.vhost_socket_dir or not path.startswith("/"):
             return False
         ours = os.path.realpath(self.config.vhost_socket_dir)
-        return os.path.commonpath([ours, os.path.realpath(os.path.dirname(path))]) != ours
+        return not is_below(os.path.realpath(os.path.dirname(path)), ours)
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Whether ``path`` is that directory or in it; both absolute."""
+    return os.path.commonpath([directory, path]) == directory
+
+
+def _ensure_reachable(client: Client, port: dict[str, Any]) -> dict[str, Any]:
+    """``port.ensure``, and an error if uswitchd may not use the socket's directory.
+
+    A QEMU that listens there would wait for uswitchd without an end.
+    """
+    try:
+        done = client.port_ensure(port)
+        denied = done["port"]["link"] == "waiting" and DENIED in done["port"]["reason"]
+    except Unavailable as error:
+        if DENIED not in error.why:
+            raise
+        done, denied = {"created": False}, True
+    if not denied:
+        return done
+    if done["created"]:
+        client.port_delete(port["name"])
+    directory = os.path.dirname(port["path"])
+    raise Forbidden(
+        "socket", port["path"], f"uswitchd, {plugin_call.owner(client.path)}, was denied access in"
+        f" {plugin_call.described(directory)}",
+        "Give the directory to that user and to a group that QEMU's user is in, with mode 2770.",
+    )  # fmt: skip
 
 
 def _get(thing: Any, field: str) -> Any:
@@ -151,7 +183,7 @@ def port_of(
         raise InvalidInput("interface", None, "has no id, which is the name of its port")
     if not path or not path.startswith("/"):
         raise InvalidInput(
-            "vhostuser_socket", path, "is no absolute path",
+            "vhostuser_socket", str(path), "is no absolute path",
             "It is in the port's binding:vif_details, set by the mechanism driver.",
         )  # fmt: skip
     size = len(os.fsencode(path))
@@ -164,7 +196,7 @@ def port_of(
         )  # fmt: skip
     if mode not in MODES:
         raise InvalidInput(
-            "vhostuser_mode", mode, "is neither server nor client",
+            "vhostuser_mode", str(mode), "is neither server nor client",
             "It is in the port's binding:vif_details; server is what works best.",
         )  # fmt: skip
     port = {"name": name, "type": "vhost-user", "path": path, "mode": mode,
@@ -210,4 +242,4 @@ def _not_plugged(name: str, instance: str, error: USwitchError) -> USwitchError:
     if isinstance(error, InvalidInput) and error.what == "path":
         todo = ("The port belongs to another plugin; or the agent has told Neutron another"
                 " directory than uswitchd has.")  # fmt: skip
-    return type(error)("port", name, f"of instance {instance} cannot be plugged: {why}", todo)
+    return type(error)(f"cannot plug port {name} of instance {instance}", None, why, todo)

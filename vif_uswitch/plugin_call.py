@@ -27,6 +27,7 @@ from vif_uswitch.exceptions import (
     Unavailable,
     USwitchError,
 )
+from vif_uswitch.plugin_opts import GROUP
 
 LOG = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ PASSING = (DaemonUnreachable, Busy, Unavailable)
 PAUSE_S = (0.1, 1.0)  # between two attempts: first, longest
 ATTEMPT_S = 0.05  # less is left: no use in another one
 GROUPS_SHOWN = 16
+SOCKET = "control socket"  # what errors are about that concern the connection itself
 
 T = TypeVar("T")
 
@@ -50,27 +52,40 @@ def insist(path: str, request: Callable[[Client], T], budget_s: float, subject: 
         try:
             with Client(path, max(deadline - time.monotonic(), ATTEMPT_S)) as client:
                 answer = request(client)
-        except Forbidden as error:
-            raise Forbidden(error.what, error.value, f"{error.why} ({me()})", error.todo) from None
-        except PASSING as error:
-            if isinstance(error, DaemonUnreachable) and (why := obstacle(path)):
-                raise Forbidden(
-                    "control socket", path, why,
-                    "Make that user a member of uswitchd's control_group, and restart the process"
-                    " of that user.",
-                ) from None  # fmt: skip
-            if deadline - time.monotonic() < pause + ATTEMPT_S:
-                raise _given_up(error, budget_s) from None
-            if not told:
-                LOG.warning("%s: %s Trying again for up to %g s.", subject, sentence(error),
-                            budget_s)  # fmt: skip
-            told = True
+        except USwitchError as raised:
+            error = _explained(path, raised)
         else:
             if told:
                 LOG.info("%s: uswitchd answers", subject)
             return answer
+        if not isinstance(error, PASSING):
+            raise error
+        if deadline - time.monotonic() < pause + ATTEMPT_S:
+            raise _given_up(error, budget_s)
+        if not told:
+            LOG.warning("%s: %s Trying again for up to %g s.", subject, sentence(error), budget_s)
+            told = True
         time.sleep(pause)
         pause = min(2 * pause, PAUSE_S[1])
+
+
+def _explained(path: str, error: USwitchError) -> USwitchError:
+    """The same failure, in words for whoever runs this process and not for a caller of the API."""
+    why = obstacle(path) if isinstance(error, DaemonUnreachable) else ""
+    if isinstance(error, Forbidden) and error.what == SOCKET:
+        why = f"{me()} may not use it: {described(path)}"
+    if why:
+        return Forbidden(
+            SOCKET, path, why,
+            "Make this user a member of uswitchd's control_group, and restart this service.",
+        )  # fmt: skip
+    if isinstance(error, DaemonUnreachable):
+        return DaemonUnreachable(
+            error.what, error.value, error.why,
+            "Start uswitchd and see its log, or set control_socket in"
+            f" [{GROUP}] to where it listens.",
+        )  # fmt: skip
+    return error
 
 
 def _given_up(error: USwitchError, budget_s: float) -> USwitchError:
@@ -112,6 +127,14 @@ def described(path: str) -> str:
         return f"{path} ({error.strerror})"
     owner, group = _user(found.st_uid), _group(found.st_gid)
     return f"{path} ({owner}:{group}, mode {stat.S_IMODE(found.st_mode):04o})"
+
+
+def owner(path: str) -> str:
+    """``user uswitch``: whose socket it is, and so who serves it."""
+    try:
+        return f"user {_user(os.stat(path).st_uid)}"
+    except OSError:
+        return "whose user is unknown"
 
 
 def me() -> str:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an installation of this project beside OpenStack brings: names that Nova and Neutron find."""
+"""What an installation of this project brings beside OpenStack: names that Nova finds."""
 
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 
 import os_vif
 import pytest
@@ -41,4 +42,4 @@ def test_os_vif_lists_it_with_the_others() -> None:
 
 def test_this_nova_knows_nothing_of_us() -> None:
     """All of this is about an unmodified Nova."""
-    assert "uswitch" not in open(os_vif_util.__file__, encoding="utf-8").read()
+    assert "uswitch" not in Path(os_vif_util.__file__).read_text(encoding="utf-8")

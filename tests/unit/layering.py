@@ -30,7 +30,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "client": ("api.wire", "exceptions"),
     "cmd": ("client", "api", "exceptions", "version"),
     "plugin": ("client", "api", "exceptions", "plugin_call", "plugin_opts"),
-    "plugin_call": ("client", "exceptions"),
+    "plugin_call": ("client", "exceptions", "plugin_opts"),
     "plugin_opts": (),
     "hooks": ("client", "api", "exceptions", "conf"),
     "ml2": ("client", "api", "exceptions", "conf"),
