@@ -52,7 +52,8 @@ LINE = re.compile(
 )
 
 WHY = {
-    "qemu-system-x86": "the QEMU of this release is not usable for this test bed"
+    "qemu-system-x86": "the QEMU of this release is not usable for this test bed",
+    "libvirt-daemon": "the libvirt of this release is older than that QEMU",
 }
 
 
@@ -273,12 +274,41 @@ def install(packages: Sequence[Package]) -> None:
             if not found:
                 raise SetupError(f"no configured apt source offers {package.name} "
                                  f"{package.operator} {package.version}".rstrip())
+    groups = together(pinned)
+    # A part that only that suite has is its candidate already, and still needs the others' version.
+    parts = [package for package in plain if package.operator]
+    for key, names in together(parts).items():
+        if key in groups:
+            groups[key] += names
+            plain = [package for package in plain if package.name not in names]
     if plain:
         apt("install", "--no-install-recommends", *[package.name for package in plain])
-    for package in pinned:
-        suite = offers([package])[package][0][1]
-        print(f"   {package.name} from {suite}", flush=True)
-        apt("install", "--no-install-recommends", "-t", suite, package.name)
+    for (version, suite), names in groups.items():
+        print(f"   {', '.join(names)} from {suite}", flush=True)
+        exact = [f"{name}={version}" for name in names]
+        apt("install", "--no-install-recommends",
+            *(exact if installable(exact) else ("-t", suite, *names)))
+
+
+def together(packages: Sequence[Package]) -> dict[tuple[str, str], list[str]]:
+    """Names by (version, suite) of the best offer: parts of one source package need each other."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for package, found in offers(packages).items() if packages else ():
+        if found:
+            groups.setdefault(found[0], []).append(package.name)
+    return groups
+
+
+def installable(exact: Sequence[str]) -> bool:
+    """Whether apt can install these versions with everything else from where it usually is.
+
+    With the whole suite preferred, dependencies that are there already would move too: libvirt's
+    would take the machine's systemd along.
+    """
+    return subprocess.run(
+        ["apt-get", "-q", "-s", "install", "--no-install-recommends", *exact],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+    ).returncode == 0
 
 
 def main() -> int:

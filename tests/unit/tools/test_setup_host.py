@@ -56,8 +56,10 @@ def test_our_own_file() -> None:
 class Host:
     """Plays dpkg-query, apt-cache and apt-get for the module under test."""
 
-    def __init__(self, installed: dict[str, str], suites: dict[str, dict[str, str]]) -> None:
+    def __init__(self, installed: dict[str, str], suites: dict[str, dict[str, str]],
+                 complete: tuple[str, ...] = ()) -> None:
         self.installed = installed
+        self.complete = complete  # packages that need nothing which is not named beside them
         self.suites = suites  # suite -> package -> version; the first one is preferred
         self.calls: list[tuple[str, ...]] = []
         self.files: dict[pathlib.Path, str] = {}
@@ -80,6 +82,10 @@ class Host:
             text = f"{command[2]}:\n  Installed: (none)\n  Candidate: {best}\n"
         elif command[:2] == ["apt-get", "indextargets"]:
             text = "mirror:/debian/\n"
+        elif command[:4] == ["apt-get", "-q", "-s", "install"]:
+            names = {word.split("=")[0] for word in command[5:]}
+            status = 0 if names <= set(self.complete) else 100
+            return subprocess.CompletedProcess(list(command), status, "", "")
         else:
             pytest.fail(f"unexpected command {command}")
         return subprocess.CompletedProcess(list(command), 0, text, "")
@@ -90,14 +96,15 @@ class Host:
             self.suites["bookworm-backports"] = {"qemu-system-x86": "1:10.0.2+ds-2~bpo12+1"}
         if arguments[0] == "install":
             suite = arguments[arguments.index("-t") + 1] if "-t" in arguments else None
-            for name in arguments:
+            for name in (word.split("=")[0] for word in arguments):
                 for offered, versions in self.suites.items():
                     if name in versions and suite in (None, offered):
                         self.installed.setdefault(name, versions[name])
 
 
 def play(monkeypatch: pytest.MonkeyPatch, host: Host) -> Host:
-    monkeypatch.setattr(setup_host, "subprocess", type("S", (), {"run": host.run}))
+    played = {"run": host.run, "DEVNULL": subprocess.DEVNULL}
+    monkeypatch.setattr(setup_host, "subprocess", type("S", (), played))
     monkeypatch.setattr(setup_host, "apt", host.apt)
     monkeypatch.setattr(setup_host, "install_file", host.files.__setitem__)
     monkeypatch.setattr(setup_host, "release",
@@ -149,6 +156,25 @@ def test_configured_backports_are_used_as_they_are(monkeypatch: pytest.MonkeyPat
     setup_host.install([QEMU])
     assert host.files == {}
     assert "bookworm-backports" in host.calls[-1]
+
+
+def test_parts_of_one_version_come_without_the_rest_of_their_suite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the suite preferred, apt would move what those parts depend on as well.
+
+    libvirt-daemon is in no other suite, and so apt's candidate although that suite is pinned low.
+    """
+    parts = {"libvirt0": "11.3-1", "libvirt-daemon": "11.3-1"}
+    suites = {"bookworm": {"libvirt0": "9.0-4", "qemu-system-x86": OLD},
+              "bookworm-backports": {**parts, "qemu-system-x86": "1:10.0.2"}}
+    host = play(monkeypatch, Host({}, suites, complete=tuple(parts)))
+    setup_host.install([Package("libvirt0", ">=", "11.0"), QEMU,
+                        Package("libvirt-daemon", ">=", "11.0")])
+    assert host.calls[1:] == [
+        ("install", "--no-install-recommends", "libvirt0=11.3-1", "libvirt-daemon=11.3-1"),
+        ("install", "--no-install-recommends", "-t", "bookworm-backports", "qemu-system-x86"),
+    ]
 
 
 def test_a_newer_release_needs_no_backports(monkeypatch: pytest.MonkeyPatch) -> None:
