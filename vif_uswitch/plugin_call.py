@@ -24,6 +24,7 @@ from vif_uswitch.exceptions import (
     Busy,
     DaemonUnreachable,
     Forbidden,
+    TimedOut,
     Unavailable,
     USwitchError,
 )
@@ -53,7 +54,7 @@ def insist(path: str, request: Callable[[Client], T], budget_s: float, subject: 
             with Client(path, max(deadline - time.monotonic(), ATTEMPT_S)) as client:
                 answer = request(client)
         except USwitchError as raised:
-            error = _explained(path, raised)
+            error = _explained(path, raised, budget_s)
         else:
             if told:
                 LOG.info("%s: uswitchd answers", subject)
@@ -69,7 +70,7 @@ def insist(path: str, request: Callable[[Client], T], budget_s: float, subject: 
         pause = min(2 * pause, PAUSE_S[1])
 
 
-def _explained(path: str, error: USwitchError) -> USwitchError:
+def _explained(path: str, error: USwitchError, budget_s: float) -> USwitchError:
     """The same failure, in words for whoever runs this process and not for a caller of the API."""
     why = obstacle(path) if isinstance(error, DaemonUnreachable) else ""
     if isinstance(error, Forbidden) and error.what == SOCKET:
@@ -78,6 +79,11 @@ def _explained(path: str, error: USwitchError) -> USwitchError:
         return Forbidden(
             SOCKET, path, why,
             "Make this user a member of uswitchd's control_group, and restart this service.",
+        )  # fmt: skip
+    if isinstance(error, TimedOut):
+        return TimedOut(
+            "uswitchd", None, f"no answer within {budget_s:g} s",
+            f"See its log, or set a longer timeout in [{GROUP}].",
         )  # fmt: skip
     if isinstance(error, DaemonUnreachable):
         return DaemonUnreachable(

@@ -63,7 +63,7 @@ def test_what_passes_is_asked_again(
     assert last == "port p: uswitchd answers"
 
 
-@pytest.mark.parametrize("kind", [InvalidInput, Conflict, TimedOut])
+@pytest.mark.parametrize("kind", [InvalidInput, Conflict])
 def test_what_does_not_pass_is_not(path: str, kind: type[USwitchError]) -> None:
     with Scripted(path, failing_first([kind("port", "p", "is wrong", "Mend it.")])) as daemon:
         with pytest.raises(USwitchError, match=r"port p: is wrong\. Mend it\.$"):
@@ -101,7 +101,7 @@ def test_one_that_is_silent(path: str) -> None:
         return {}
 
     with Scripted(path, answer):
-        with pytest.raises(TimedOut, match="no answer to version"):
+        with pytest.raises(TimedOut, match=r"no answer within 0\.3 s"):
             plugin_call.insist(path, ask, 0.3, "port p")
         hold.set()
 
