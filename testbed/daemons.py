@@ -71,17 +71,18 @@ class Switch:
     """A private switch."""
 
     def __init__(self, directory: Path, *, options: Options | None = None, outlive: bool = False,
-                 within: Sequence[str] = ()) -> None:
+                 within: Sequence[str] = (), who: unprivileged.Identity | None = None) -> None:
         """``options`` is merged into the configuration: {"dataplane": {"workers": 2}}.
 
-        ``within`` are words before uswitchd's command line, such as ip netns exec NAME.
+        ``within`` are words before uswitchd's command line, such as ip netns exec NAME; ``who``
+        runs it, if not the unprivileged user of all tests.
         """
         self.directory = directory
         self.control = directory / "control.sock"
         self.vhost = directory / "vhost"
         self.config = directory / "uswitchd.conf"
         self.log = directory / "uswitchd.log"
-        self.who = unprivileged.identity()
+        self.who = who or unprivileged.identity()
         self._outlive = outlive
         self._within = within
         self._child: Child | None = None
