@@ -26,6 +26,7 @@ LOCK = flock $(STATE)/lock
 # Nova, Neutron and os-vif with all that they require, in an environment of
 # their own: none of it is the product's.  RELEASE is newest or previous.
 RELEASE ?= newest
+PYTEST ?= -v
 OPENSTACK := $(abspath $(STATE))/openstack/$(RELEASE)
 
 # A copied or moved checkout brings an environment that still points to the old
@@ -72,14 +73,14 @@ demo-stop: ## end what "make demo KEEP=1" left running
 	@$(VENV)/bin/python -m testbed.demo --stop
 
 test: setup-test build ## every check and every test; the logs of the stages stay in build/log
-	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) --pytest lint docs c fuzz prove
+	@$(VENV)/bin/python -m tools.run_checks --logs $(LOGS) --pytest lint docs c fuzz prove openstack
 
 check-vfio: setup-test build ## drivers for VFIO in a nested host with an IOMMU (T="million" chooses; root)
 	@USWITCH_VFIO_LOGS=$(abspath $(LOGS))/vfio $(VENV)/bin/python -m pytest -v --tb=short tests/vfio $(if $(T),-k "$(T)")
 	@echo "logs of the nested host: $(LOGS)/vfio"
 
 check-openstack: setup-test openstack ## real Nova, Neutron, os-vif and libvirtd (RELEASE=previous: the release before; T=...)
-	@$(OPENSTACK)/bin/python -m pytest -v --tb=short tests/openstack $(if $(T),-k "$(T)")
+	@$(OPENSTACK)/bin/python -m pytest $(PYTEST) --tb=short tests/openstack $(if $(T),-k "$(T)")
 
 openstack: $(OPENSTACK)/.installed ## their virtual environment alone
 
@@ -101,8 +102,8 @@ docs: build ## what an operator reads, into doc/build/html
 releasenotes: build ## the release notes as a page, into releasenotes/build/html
 	@$(VENV)/bin/sphinx-build -q -W --keep-going -b html releasenotes/source releasenotes/build/html
 
-genconfig: build ## write what is generated: etc/uswitchd.conf.sample, vif_uswitch/api/schema.json
-	@$(VENV)/bin/oslo-config-generator --config-file etc/uswitch-config-generator.conf
+genconfig: build ## write what is generated: etc/*.conf.sample, vif_uswitch/api/schema.json
+	@for file in etc/*-config-generator.conf; do $(VENV)/bin/oslo-config-generator --config-file $$file || exit 1; done
 	@$(VENV)/bin/python -m vif_uswitch.api.schema > $(STATE)/schema.json
 	@cp $(STATE)/schema.json vif_uswitch/api/schema.json
 

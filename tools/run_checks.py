@@ -8,7 +8,9 @@ writes to the terminal, so that its summary is the last line of the run.
 
 The functional tests wait more than they compute, and need the processors at
 once when they need them.  So the fuzz targets run beside them on time that
-nobody else wants; everything else has the machine for itself.
+nobody else wants.  OpenStack, which is fetched and unpacked for minutes, is
+installed likewise beside what comes first.  Everything else has the machine
+for itself.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ JOBS = f"-j{os.cpu_count() or 1}"
 IDLE = ("chrt", "--idle", "0")
 PARALLEL = ("tests/unit", "tests/property")
 FUZZ = "fuzz"
+OPENSTACK = "openstack-venv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +69,20 @@ def checks() -> list[Check]:
               ("make", "-C", "dataplane", JOBS, "fuzz")),
         Check("prove", "prove", "bounded proofs, and seeded bugs that they refute",
               (sys.executable, "-m", "tools.prove")),
+        Check("openstack", OPENSTACK, "OpenStack's newest release for tests",
+              ("make", "openstack")),
     ]
 
 
 class Aside:
     """A check that runs beside others, one job at a time, on processor time that is left over."""
 
-    def __init__(self, check: Check, logs: pathlib.Path) -> None:
+    def __init__(self, check: Check, logs: pathlib.Path, beside: str) -> None:
         self.check = check
         self._log = logs / f"{check.name}.log"
         self._status, self._seconds = 1, 0.0
         self._thread = threading.Thread(target=self._run)
-        print(f"== {check.title}: beside the functional tests", flush=True)
+        print(f"== {check.title}: beside {beside}", flush=True)
         self._thread.start()
 
     def wait(self) -> int:
@@ -96,13 +101,24 @@ def run_pytest(title: str, arguments: list[str]) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def run_all_pytest(aside: Aside | None) -> list[str]:
+def run_openstack(installation: Aside) -> int:
+    """The tests in the environment that has been installed meanwhile; make knows where it is."""
+    if installation.wait():
+        return 1
+    print("== pytest: real Nova, Neutron, os-vif and libvirtd", flush=True)
+    return subprocess.run(["make", "-s", "check-openstack", "PYTEST=-q"], check=False,
+                          env=stage.environment()).returncode
+
+
+def run_all_pytest(fuzz: Aside | None, installation: Aside | None) -> list[str]:
     """Names of what failed."""
     failed = []
     if run_pytest("functional tests", ["tests/functional"]):
         failed.append("functional tests")
-    if aside is not None and aside.wait():
-        failed.append(aside.check.name)
+    if fuzz is not None and fuzz.wait():
+        failed.append(fuzz.check.name)
+    if installation is not None and run_openstack(installation):
+        failed.append("openstack tests")
     if run_pytest("Python unit tests, layering, properties",
                   ["-n", str(os.cpu_count() or 1), *PARALLEL]):
         failed.append("unit tests")
@@ -113,16 +129,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="run groups of checks")
     parser.add_argument("--logs", type=pathlib.Path, required=True)
     parser.add_argument("--pytest", action="store_true", help="and the Python tests, last")
-    parser.add_argument("groups", nargs="+", choices=["lint", "docs", "c", "fuzz", "prove"])
+    parser.add_argument("groups", nargs="+",
+                        choices=["lint", "docs", "c", "fuzz", "prove", "openstack"])
     arguments = parser.parse_args()
-    chosen = [check for check in checks() if check.group in arguments.groups]
-    beside = [check for check in chosen if arguments.pytest and check.name == FUZZ]
-    failed = [check.name for check in chosen if check not in beside
-              and stage.run(check.title, arguments.logs / f"{check.name}.log", check.command) != 0]
+    chosen = {check.name: check for check in checks() if check.group in arguments.groups}
+    fuzz = chosen.pop(FUZZ) if arguments.pytest and FUZZ in chosen else None
+    openstack = chosen.pop(OPENSTACK, None) if arguments.pytest else None
+    installation = Aside(openstack, arguments.logs, "the checks") if openstack else None
+    failed = [check.name for check in chosen.values()
+              if stage.run(check.title, arguments.logs / f"{check.name}.log", check.command) != 0]
     if failed and arguments.pytest:
         print(f"== FAILED so far: {', '.join(failed)} (logs in {arguments.logs})", flush=True)
     if arguments.pytest:
-        failed += run_all_pytest(Aside(beside[0], arguments.logs) if beside else None)
+        beside = Aside(fuzz, arguments.logs, "the functional tests") if fuzz else None
+        failed += run_all_pytest(beside, installation)
     if failed:
         print(f"== FAILED: {', '.join(failed)}", flush=True)
     return 1 if failed else 0

@@ -100,16 +100,27 @@ def test_a_missing_licence_is_seen() -> None:
     assert not has_licence("\n" * 10 + f"# {LICENCE}\n")
 
 
-def test_sample_configuration_is_current(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("generator", sorted(TOP.glob("etc/*-config-generator.conf")),
+                         ids=lambda path: path.name)  # fmt: skip
+def test_sample_configurations_are_current(
+    generator: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     """"make genconfig" would change nothing."""
     fresh = tmp_path / "sample"
     subprocess.run(
         [str(pathlib.Path(sys.executable).parent / "oslo-config-generator"),
-         "--config-file", "etc/uswitch-config-generator.conf", "--output-file", str(fresh)],
+         "--config-file", str(generator), "--output-file", str(fresh)],
         cwd=TOP, check=True,
     )
-    kept = TOP / "etc/uswitchd.conf.sample"
+    parser = configparser.ConfigParser()
+    parser.read(generator, encoding="utf-8")
+    kept = TOP / parser["DEFAULT"]["output_file"]
     assert kept.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8"), "make genconfig"
+
+
+def test_every_sample_is_generated() -> None:
+    texts = "".join(path.read_text() for path in TOP.glob("etc/*-config-generator.conf"))
+    assert all(f"etc/{path.name}\n" in texts for path in TOP.glob("etc/*.conf.sample"))
 
 
 def test_published_schema_is_current() -> None:
