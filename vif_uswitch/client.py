@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -29,6 +30,7 @@ SOCKET_VARIABLE = "USWITCH_SOCKET"
 DEFAULT_TIMEOUT_S = 10.0
 
 Json = dict[str, Any]
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 def default_socket() -> str:
@@ -59,6 +61,17 @@ class Client:
             self._socket.close()
             self._socket = None
         self._buffer.clear()
+
+    def peer_uid(self) -> int:
+        """The user that uswitchd runs as, by the kernel's word: who must own its devices."""
+        try:
+            connection = self._connected(time.monotonic() + self._timeout_s)
+            found = connection.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+            )
+        except TimeoutError:
+            raise TimedOut("control socket", self.path, "nobody answers") from None
+        return int(_CREDENTIALS.unpack(found)[1])
 
     # ---- the methods of the API ----
 

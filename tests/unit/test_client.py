@@ -70,6 +70,16 @@ def reply_with(data: bytes) -> Callable[[socket.socket], None]:
     return talk
 
 
+def test_the_user_of_the_daemon_is_the_kernel_s_word(path: str) -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.recv(1)
+
+    with serving(path, talk), Client(path) as client:
+        assert client.peer_uid() == os.geteuid()
+    with pytest.raises(DaemonUnreachable):
+        Client(path).peer_uid()
+
+
 def test_the_socket_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("USWITCH_SOCKET", raising=False)
     assert default_socket() == "/run/uswitch/control.sock"

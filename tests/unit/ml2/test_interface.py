@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The interface driver: what it makes in which order, and what it leaves when something fails."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from vif_uswitch.exceptions import Conflict, DaemonUnreachable, InvalidInput, USwitchError
+
+from .interface_rig import REFUSED, Conf, Device, World, load
+
+PORT = "940d342f-10aa-4bbb-8ccc-0123456789ab"
+NETWORK = "7f000001-0000-4000-8000-000000000001"
+NAME = "tap940d342f-10"
+NAMESPACE = "qdhcp-7f000001"
+MAC = "fa:16:3e:00:00:01"
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def module(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return load(world, monkeypatch)
+
+
+@pytest.fixture
+def driver(module: Any) -> Any:
+    return module.UswitchInterfaceDriver(Conf(), get_networks_callback=None)
+
+
+def plug(driver: Any, name: str = NAME, namespace: str | None = NAMESPACE, **more: Any) -> None:
+    settings: dict[str, Any] = {"mtu": 1450, **more}
+    driver.plug_new(NETWORK, PORT, name, MAC, namespace=namespace, **settings)
+
+
+def test_plug(driver: Any, world: World) -> None:
+    plug(driver)
+    assert world.devices == {(NAMESPACE, NAME): Device(
+        made={"mode": "tap", "uid": 4711,
+              "ifr": {"no_pi": 1, "one_queue": 0, "vnet_hdr": 1, "multi_queue": 0}},
+        set={"mac": MAC, "alias": PORT, "mtu": 1450}, up=True)}  # fmt: skip
+    assert world.namespaces == {NAMESPACE}
+    port = world.ports[PORT]
+    assert (port["type"], port["ifname"], port["mtu"]) == ("tap", NAME, 1450)
+    assert port["external_ids"] == {"owner": "neutron-dhcp", "network": NETWORK}
+    assert "segment" not in port
+    # uswitchd opens it where it can see it, and nothing is up in the host's namespace.
+    order = [step for step in world.log if step in ("device made", "port ensured", "moved", "up")]
+    assert order == ["device made", "port ensured", "moved", "up"]
+
+
+@pytest.mark.parametrize(("name", "owner"), [
+    ("tap940d342f-10", "neutron-dhcp"), ("qr-940d342f-10", "neutron-l3"),
+    ("qg-940d342f-10", "neutron-l3"), ("ha-940d342f-10", "neutron-l3"),
+])  # fmt: skip
+def test_owners(driver: Any, world: World, name: str, owner: str) -> None:
+    plug(driver, name)
+    assert world.ports[PORT]["external_ids"]["owner"] == owner
+
+
+def test_without_namespace_and_mtu(driver: Any, world: World) -> None:
+    plug(driver, namespace=None, mtu=None)
+    assert set(world.devices) == {(None, NAME)} and not world.namespaces
+    assert world.ports[PORT]["mtu"] is None
+    assert "mtu" not in world.devices[None, NAME].set
+
+
+def test_left_down_if_asked(driver: Any, world: World) -> None:
+    plug(driver, link_up=False)
+    assert not world.devices[NAMESPACE, NAME].up
+
+
+def test_what_an_earlier_agent_left_is_replaced(driver: Any, world: World) -> None:
+    """A device half-way, one in the namespace, and a port whose device is gone."""
+    world.devices[None, NAME] = Device(made={"old": 1})
+    world.devices[NAMESPACE, NAME] = Device(made={"old": 2})
+    world.ports[PORT] = {"name": PORT, "type": "tap", "ifname": "other"}
+    plug(driver)
+    assert set(world.devices) == {(NAMESPACE, NAME)}
+    assert "old" not in world.devices[NAMESPACE, NAME].made
+    assert world.ports[PORT]["ifname"] == NAME
+
+
+def test_twice_is_once(driver: Any, world: World) -> None:
+    plug(driver)
+    before = (dict(world.devices), dict(world.ports))
+    plug(driver)
+    assert (world.devices, world.ports) == before
+
+
+@pytest.mark.parametrize("place", [None, NAMESPACE])
+def test_a_device_of_somebody_else(driver: Any, world: World, place: str | None) -> None:
+    world.devices[place, NAME] = Device(kind="dummy")
+    with pytest.raises(Conflict, match=NAME):
+        plug(driver)
+    assert world.devices == {(place, NAME): Device(kind="dummy")} and not world.ports
+
+
+def test_a_guest_s_port(driver: Any, world: World) -> None:
+    world.ports[PORT] = {"name": PORT, "type": "vhost-user", "ifname": ""}
+    with pytest.raises(Conflict, match="guest"):
+        plug(driver)
+    assert PORT in world.ports and not world.devices
+
+
+@pytest.mark.parametrize("name", ["", "tap%d", "a/b", "..", "x" * 16, "tap\n", "tap 1"])
+def test_names_that_cannot_be(driver: Any, world: World, name: str) -> None:
+    with pytest.raises(InvalidInput):
+        plug(driver, name)
+    assert not world.log
+
+
+@pytest.mark.parametrize("step", ["address", "mtu", "port ensured", "moved", "up"])
+def test_nothing_is_left_of_a_failure(driver: Any, world: World, step: str) -> None:
+    world.fail[step] = REFUSED
+    with pytest.raises(USwitchError, match="was refused"):
+        plug(driver)
+    assert not world.devices and not world.ports
+
+
+def test_waits_for_uswitchd(
+    driver: Any, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.down = 3
+    plug(driver)
+    assert PORT in world.ports
+    assert [r.levelno for r in caplog.records].count(logging.WARNING) == 1
+
+
+def test_does_not_wait_for_ever(driver: Any, world: World) -> None:
+    driver.conf["uswitch"].timeout = 0.0
+    world.down = 1 << 30
+    with pytest.raises(DaemonUnreachable):
+        plug(driver)
+    assert not world.devices
+
+
+def test_unplug(driver: Any, world: World) -> None:
+    plug(driver)
+    other = {"name": "other", "type": "tap", "ifname": "tapother"}
+    world.ports["other"] = other
+    for _ in range(2):
+        driver.unplug(NAME, namespace=NAMESPACE, prefix="tap")
+        assert not world.devices and world.ports == {"other": other}
+
+
+def test_unplug_takes_what_was_left_half_way(driver: Any, world: World) -> None:
+    world.devices[None, NAME] = Device()
+    world.devices[None, "eth0"] = Device(kind="real")
+    driver.unplug(NAME, namespace=NAMESPACE)
+    driver.unplug("eth0", namespace=NAMESPACE)
+    assert set(world.devices) == {(None, "eth0")}
+
+
+def test_unplug_without_uswitchd_may_be_repeated(driver: Any, world: World) -> None:
+    """The agent looks for devices that should not be there: it finds this one again."""
+    plug(driver)
+    driver.conf["uswitch"].timeout = 0.0
+    world.down = 1 << 30
+    with pytest.raises(DaemonUnreachable):
+        driver.unplug(NAME, namespace=NAMESPACE)
+    assert world.devices
+    world.down = 0
+    driver.unplug(NAME, namespace=NAMESPACE)
+    assert not world.devices and not world.ports
+
+
+def test_set_mtu(driver: Any, world: World) -> None:
+    plug(driver)
+    driver.set_mtu(NAME, 9000, namespace=NAMESPACE)
+    assert world.devices[NAMESPACE, NAME].set["mtu"] == 9000
+    assert world.ports[PORT]["mtu"] == 9000

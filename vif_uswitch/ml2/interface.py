@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interface driver of Neutron's DHCP and L3 agents: TAP devices on the switch.
+
+    [DEFAULT]
+    interface_driver = uswitch
+
+The agent's own privileged helper makes the device and gives it to the user of
+uswitchd, who opens it without any privilege; then the device moves to the
+agent's namespace.  The switch has one port for it, named like the Neutron port
+and in no segment: the L2 agent wires it as it does a guest's.
+
+The device's alias is the id of its port, so that the port can be made again
+where only the device is known.  Called in any of the agent's threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from neutron.agent.linux import interface, ip_lib
+from neutron.privileged.agent.linux import ip_lib as privileged
+from oslo_config import cfg
+
+from vif_uswitch.client import DEFAULT_SOCKET, Client
+from vif_uswitch.exceptions import Conflict, DaemonUnreachable, InvalidInput
+
+LOG = logging.getLogger(__name__)
+
+OPTS = [
+    cfg.StrOpt(
+        "control_socket",
+        default=DEFAULT_SOCKET,
+        help="Control socket of uswitchd.",
+    ),
+    cfg.FloatOpt(
+        "timeout",
+        default=30.0,
+        min=1.0,
+        help="Seconds to wait for uswitchd, which may just be starting.",
+    ),
+]
+GROUP = "uswitch"
+RETRY_S = 0.2
+
+_DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,14}")  # as the API has it
+_PORT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# One frame a read, with the virtio header: checksums and long segments pass as they are.
+_FLAGS = {"no_pi": 1, "one_queue": 0, "vnet_hdr": 1, "multi_queue": 0}
+T = TypeVar("T")
+
+
+class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
+    """Raises what ``exceptions.py`` has when the switch refuses; the agent logs it and repeats."""
+
+    def __init__(self, conf: Any, **kwargs: Any) -> None:
+        super().__init__(conf, **kwargs)
+        conf.register_opts(OPTS, GROUP)
+
+    def plug_new(
+        self, network_id: str, port_id: str, device_name: str, mac_address: str,
+        bridge: str | None = None, namespace: str | None = None, prefix: str | None = None,
+        mtu: int | None = None, link_up: bool = True,
+    ) -> None:  # fmt: skip
+        """Makes device and port; either both are there afterwards, or none and it raises."""
+        _check_name(device_name)
+        spec = {
+            "name": port_id,
+            "type": "tap",
+            "ifname": device_name,
+            "mtu": mtu or None,
+            "external_ids": {"owner": _owner(device_name), "network": network_id},
+        }
+        with self._client() as client:
+            self._forget_stale(client, port_id)
+            device = _make_device(device_name, namespace, self._ask(client.peer_uid))
+            with self._undone(client, port_id, device_name, namespace):
+                device.link.set_address(mac_address)
+                device.link.set_alias(port_id)
+                if mtu:
+                    device.link.set_mtu(mtu)
+                # The kernel's only way in is by name, in our namespace; then it may move.
+                self._ask(partial(client.port_ensure, spec))
+                if namespace:
+                    ip_lib.IPWrapper().ensure_namespace(namespace).add_device_to_namespace(device)
+                if link_up:
+                    device.link.set_up()
+        LOG.info("port %s: device %s in %s", port_id, device_name, namespace or "the host")
+
+    def unplug(
+        self, device_name: str, bridge: str | None = None, namespace: str | None = None,
+        prefix: str | None = None,
+    ) -> None:  # fmt: skip
+        """Neither device nor port is there afterwards, or it raises and may be repeated.
+
+        The port goes first: as long as the device is there, the agent comes back for it.
+        """
+        with self._client() as client:
+            for port in self._ports_on(client, device_name):
+                self._ask(partial(client.port_delete, port["name"]))
+                LOG.info("port %s: device %s is unplugged", port["name"], device_name)
+        _delete_device(device_name, namespace)
+
+    def set_mtu(
+        self, device_name: str, mtu: int, namespace: str | None = None, prefix: str | None = None
+    ) -> None:
+        """The agent calls this for each device that it finds, too: a lost port is made again."""
+        ip_lib.IPDevice(device_name, namespace=namespace).link.set_mtu(mtu)
+        with self._client() as client:
+            for port in self._ports_on(client, device_name):
+                self._ask(partial(client.port_set, port["name"], {"mtu": mtu}))
+
+    # ---- the switch ----
+
+    def _client(self) -> Client:
+        options = self.conf[GROUP]
+        return Client(options.control_socket, options.timeout)
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        """The answer to ``call``, which can be repeated, as soon as uswitchd is there."""
+        end = time.monotonic() + self.conf[GROUP].timeout
+        said = False
+        while True:
+            try:
+                return call()
+            except DaemonUnreachable as error:
+                if time.monotonic() > end:
+                    raise
+                if not said:
+                    LOG.warning("waiting for uswitchd: %s", error)
+                said = True
+                time.sleep(RETRY_S)
+
+    def _ports_on(self, client: Client, device_name: str) -> list[dict[str, Any]]:
+        every = self._ask(client.port_list)
+        return [port for port in every if port["type"] == "tap" and port["ifname"] == device_name]
+
+    def _forget_stale(self, client: Client, port_id: str) -> None:
+        """The device is new, so whatever port of that name there is has lost its own."""
+        for port in self._ask(client.port_list):
+            if port["name"] == port_id and port["type"] != "tap":
+                raise Conflict(
+                    "port", port_id, f"is a {port['type']} port of the switch: a guest's",
+                    f"See: uswitchctl port show {port_id}",
+                )  # fmt: skip
+        self._ask(partial(client.port_delete, port_id))
+
+    @contextlib.contextmanager
+    def _undone(
+        self, client: Client, port_id: str, device_name: str, namespace: str | None
+    ) -> Iterator[None]:
+        """Leaves nothing behind if the body fails."""
+        try:
+            yield
+        except Exception as error:
+            LOG.error("port %s: device %s cannot be plugged: %s", port_id, device_name, error)
+            with contextlib.suppress(Exception):
+                client.port_delete(port_id)
+            with contextlib.suppress(Exception):
+                _delete_device(device_name, namespace)
+            raise
+
+
+# ---- the device ----
+
+
+def _check_name(device_name: str) -> None:
+    if not _DEVICE.fullmatch(device_name):
+        raise InvalidInput(
+            "device", device_name, "is no name that the switch takes",
+            "1 to 15 letters, digits, '.', '_' and '-'",
+        )  # fmt: skip
+
+
+def _owner(device_name: str) -> str:
+    """Whose port it is, told by the prefix that each agent has: the L3 agent has several."""
+    dhcp = device_name.startswith(UswitchInterfaceDriver.DEV_NAME_PREFIX)
+    return "neutron-dhcp" if dhcp else "neutron-l3"
+
+
+def _make_device(device_name: str, namespace: str | None, uid: int) -> Any:
+    """A persistent TAP device in the host's namespace that user ``uid`` may open."""
+    for place in {namespace or None, None}:
+        left = ip_lib.IPDevice(device_name, namespace=place)
+        if not left.link.exists:
+            continue
+        if not _is_tap(left):  # else an agent was ended half-way
+            raise Conflict(
+                "device", device_name, "is there already, and is no TAP device",
+                "Delete it, or give it another name: ip link",
+            )  # fmt: skip
+        left.link.delete()
+    privileged.create_interface(device_name, None, "tuntap", mode="tap", uid=uid, ifr=_FLAGS)
+    return ip_lib.IPDevice(device_name)
+
+
+def _delete_device(device_name: str, namespace: str | None) -> None:
+    """Where it belongs, and where it was made."""
+    device = ip_lib.IPDevice(device_name, namespace=namespace)
+    if device.link.exists:
+        device.link.delete()
+    half_way = ip_lib.IPDevice(device_name)
+    if namespace and half_way.link.exists and _is_tap(half_way):
+        half_way.link.delete()
+
+
+def _is_tap(device: Any) -> bool:
+    return bool(device.link.link_kind == "tun")
