@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a Neutron port may claim to be: its addresses as the switch's guard.
+
+Policy without I/O: details of a port as Neutron's RPC gives them in, pairs of
+the control API out, in one normal form, so that "is it so already?" is a
+comparison.
+
+The rules are those of Neutron's own firewalls: the port's MAC with its fixed
+addresses, each allowed address pair (a pair without a MAC means the port's),
+and for every MAC its IPv6 link-local address made by EUI-64.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vif_uswitch.exceptions import InvalidInput
+
+Json = dict[str, Any]
+PAIRS_MAX = 256
+
+TRUSTED_OWNERS = ("network:", "neutron:")
+"""Ports of DHCP and L3 agents: they answer for others, so nothing can be checked."""
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+def guard_of(details: Mapping[str, Any]) -> Json | None:
+    """The guard for a port, or None where nothing shall be checked."""
+    if not details.get("port_security_enabled", True):
+        return None
+    if str(details.get("device_owner") or "").startswith(TRUSTED_OWNERS):
+        return None
+    own = normal_mac(details["mac_address"])
+    claims = {(own, address["ip_address"]) for address in details.get("fixed_ips") or ()}
+    for pair in details.get("allowed_address_pairs") or ():
+        claims.add((normal_mac(pair.get("mac_address") or own), pair["ip_address"]))
+    pairs = {(mac, normal_ip(ip)) for mac, ip in claims}
+    pairs |= {(mac, link_local(mac)) for mac in {own, *(mac for mac, _ in claims)}}
+    if len(pairs) > PAIRS_MAX:
+        raise InvalidInput(
+            "allowed address pairs", None,
+            f"make {len(pairs)} pairs of a MAC and an IP address, a port may have {PAIRS_MAX}",
+            "Give ranges (CIDR) instead of single addresses, or disable port security.",
+        )  # fmt: skip
+    return as_guard(pairs)
+
+
+def as_guard(pairs: Iterable[tuple[str, str]]) -> Json:
+    return {"pairs": [{"mac": mac, "ip": ip} for mac, ip in sorted(pairs)]}
+
+
+def same(actual: Json | None, wanted: Json | None) -> bool:
+    """Whether the switch has this guard already, in whatever order and notation it shows it."""
+    if actual is None or wanted is None:
+        return actual is wanted
+    return _as_set(actual) == _as_set(wanted)
+
+
+def _as_set(guard: Json) -> set[tuple[str, str | None]]:
+    return {
+        (normal_mac(pair["mac"]), None if pair["ip"] is None else normal_ip(pair["ip"]))
+        for pair in guard["pairs"]
+    }
+
+
+def normal_mac(text: object) -> str:
+    mac = str(text).lower()
+    if not _MAC.fullmatch(mac):
+        raise InvalidInput("MAC address", text, "is not six hexadecimal pairs with colons")
+    return mac
+
+
+def normal_ip(text: object) -> str:
+    """An address, or a range with its prefix length; a range of one is an address."""
+    try:
+        network = ipaddress.ip_network(str(text), strict=False)
+    except ValueError:
+        raise InvalidInput(
+            "IP address", text, "is neither an address nor a range (CIDR)"
+        ) from None
+    whole = network.prefixlen == network.max_prefixlen
+    return str(network.network_address if whole else network)
+
+
+def link_local(mac: str) -> str:
+    """The address that a host with this MAC gives itself: fe80::/64 and EUI-64 (RFC 4291, A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
