@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's loop: Neutron's common one, with what a switch in another process needs.
+
+What differs from the base class, and why:
+
+* it waits for news as well as for the clock, and ends when it is told to;
+* a port that cannot be wired is this port's trouble, not the whole pass's;
+* while uswitchd does not answer, nobody is asked and nothing is reported: a
+  port's status in Neutron should not change because nobody can look;
+* it asks for everything again after anything that may have swallowed
+  notifications: a heartbeat that failed, a uswitchd that was restarted;
+* a port whose binding is not active here (the target of a live migration) is
+  reported plugged and stays in no network, until the binding becomes active.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from neutron_lib import constants
+from oslo_config import cfg
+
+from vif_uswitch.exceptions import DaemonUnreachable
+from vif_uswitch.ml2.compat import CommonAgentLoop
+from vif_uswitch.ml2.wirer import PortGone, Wirer
+
+LOG = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+
+class UswitchAgentLoop(CommonAgentLoop):
+    fullsync: bool
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+
+    @property
+    def wirer(self) -> Wirer:
+        wirer: Wirer = self.mgr.wirer
+        return wirer
+
+    # ---- life ----
+
+    def daemon_loop(self) -> None:
+        LOG.info("%s started", self.agent_type)
+        devices: Json | None = None
+        sync = True
+        try:
+            while not self._stopping.is_set():
+                devices, sync = self._pass(devices, sync)
+                self.iter_num += 1
+                self.rpc_callbacks.wait(self.polling_interval)
+        finally:
+            self._ended.set()
+
+    def stop(self, graceful: bool = True) -> None:
+        """End the loop after the pass that it is in; ports stay as they are."""
+        self._stopping.set()
+        if hasattr(self, "rpc_callbacks"):
+            self.rpc_callbacks.wake()
+            self._ended.wait(self.quitting_rpc_timeout or None)
+        super().stop(graceful)
+
+    def _pass(self, previous: Json | None, sync: bool) -> tuple[Json | None, bool]:
+        """One look at the switch and what follows; returns what was seen, and if all is due."""
+        fullsync, self.fullsync = self.fullsync, False
+        try:
+            devices = self.scan_devices(previous=previous, sync=sync or fullsync)
+            if self.wirer.switch.is_away():
+                return previous, True
+            if self.wirer.switch.take_restarted() and not (sync or fullsync):
+                devices = self.scan_devices(previous=devices, sync=True)
+            all_due = sync or fullsync
+            self._plug(all_due)
+            changed = self._device_info_has_changes(devices)
+            failed = bool(changed and self.process_network_devices(devices))
+            if changed or all_due:
+                self.wirer.sweep(whole=all_due)
+            return devices, failed
+        except Exception:
+            LOG.exception("Error in the agent's loop; all ports are looked at again")
+            return previous, True
+
+    def _report_state(self) -> None:
+        """The heartbeat, in a thread of its own."""
+        failed_before = self.failed_report_state
+        self.agent_state["configurations"].update(self.mgr.get_agent_configurations())
+        super()._report_state()
+        if failed_before and not self.failed_report_state:
+            self.fullsync = True  # notifications were lost meanwhile, perhaps
+
+    # ---- ports ----
+
+    def treat_devices_added_updated(self, devices: set[str]) -> bool:
+        """Whether all should be looked at again."""
+        try:
+            answer = self.plugin_rpc.get_devices_details_list_and_failed_devices(
+                self.context, list(devices), self.agent_id, host=cfg.CONF.host
+            )
+        except Exception:
+            LOG.exception("neutron-server does not tell about ports %s", ", ".join(sorted(devices)))
+            return True
+        for details in answer["devices"]:
+            self._treat(details)
+        for device in answer["failed_devices"]:
+            self.wirer.failed(device, "neutron-server failed to tell about it, see its log")
+        return False
+
+    def _treat(self, details: Json) -> None:
+        device = details["device"]
+        try:
+            if "port_id" in details:
+                self._process_device_if_exists(details)
+            elif constants.NO_ACTIVE_BINDING in details:
+                self._hold(device)
+            elif self.wirer.cut(device):
+                LOG.info("Port %s is unknown to Neutron, or not bound: taken out of its network",
+                         device)  # fmt: skip
+        except PortGone:
+            LOG.info("Port %s was unplugged while it was being wired", device)
+        except DaemonUnreachable:
+            self.fullsync = True
+        except Exception:
+            LOG.exception("Port %s failed", device)
+            self.wirer.failed(device, "an unexpected error, see above")
+
+    def _hold(self, device: str) -> None:
+        """Its guest is, or still is, on another host: no network, no pinned address here."""
+        if self.wirer.cut(device):
+            LOG.info("Port %s has moved to another host: taken out of its network", device)
+            return
+        LOG.info("Port %s waits for its guest from another host", device)
+        # neutron-server passes this on to Nova although the port is not bound here.
+        self.plugin_rpc.update_device_up(self.context, device, self.agent_id, cfg.CONF.host)
+
+    def _plug(self, whole: bool) -> None:
+        """Make and delete the ports that Nova leaves to the agent (nova_plug = noop)."""
+        announced, deleted = self.rpc_callbacks.take_ports()
+        host = cfg.CONF.host
+        if whole:
+            ports = self.plugin_rpc.get_ports_by_vnic_type_and_host(
+                self.context, vnic_type="normal", host=host
+            )
+            self.wirer.plug_bound(ports, host)
+            self.wirer.unplug_leftovers(ports, host)
+            return
+        self.wirer.plug_bound(announced, host)
+        for name in deleted | {port["id"] for port in announced
+                               if port.get("binding:host_id") != host}:  # fmt: skip
+            self.wirer.unplug(name)
