@@ -20,6 +20,9 @@ import pytest
 from testbed import unprivileged
 from testbed.daemons import Switch
 
+# Neutron's, session-wide: one cloud for all of test_neutron_*.py.
+from .neutron_fixtures import cloud, running_cloud  # noqa: F401
+
 if util.find_spec("nova") is None or util.find_spec("neutron") is None:
     raise pytest.UsageError("tests/openstack need Nova and Neutron: run make check-openstack")
 

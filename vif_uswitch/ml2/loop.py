@@ -19,6 +19,7 @@ import logging
 import threading
 from typing import Any
 
+import oslo_messaging
 from neutron_lib import constants
 from oslo_config import cfg
 
@@ -123,6 +124,9 @@ class UswitchAgentLoop(CommonAgentLoop):
         except PortGone:
             LOG.info("Port %s was unplugged while it was being wired", device)
         except DaemonUnreachable:
+            self.fullsync = True
+        except oslo_messaging.MessagingException as error:
+            LOG.warning("Port %s cannot be reported: %s; all are looked at again", device, error)
             self.fullsync = True
         except Exception:
             LOG.exception("Port %s failed", device)

@@ -13,10 +13,11 @@ port claims to be (anti-spoofing), but has no rules of security groups yet.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from neutron_lib import constants
-from neutron_lib.api.definitions import portbindings, provider_net, qinq, vlantransparent
+from neutron_lib.api.definitions import portbindings, qinq, vlantransparent
 from neutron_lib.plugins.ml2 import api
 from oslo_config import cfg
 from oslo_log import log
@@ -25,6 +26,9 @@ from vif_uswitch.ml2 import binding, conf
 from vif_uswitch.ml2.compat import SimpleAgentMechanismDriverBase
 
 LOG = log.getLogger(__name__)
+
+SAID_S = 10.0
+"""The same refusal again within this time is the same attempt to bind."""
 
 
 class UswitchMechanismDriver(SimpleAgentMechanismDriverBase):
@@ -38,6 +42,7 @@ class UswitchMechanismDriver(SimpleAgentMechanismDriverBase):
             supported_vnic_types=[portbindings.VNIC_NORMAL],
         )
         self.nova_plug = "vrouter"
+        self._said = "", 0.0
 
     def initialize(self) -> None:
         super().initialize()
@@ -62,10 +67,6 @@ class UswitchMechanismDriver(SimpleAgentMechanismDriverBase):
         if agent["agent_type"] != self.agent_type:
             return False
         return not binding.why_no_segment(segment, agent["configurations"])
-
-    def provider_network_attribute_updates_supported(self) -> list[str]:
-        """The agent moves a network to another VLAN id while it is in use."""
-        return [provider_net.SEGMENTATION_ID]
 
     # ---- binding ----
 
@@ -95,10 +96,10 @@ class UswitchMechanismDriver(SimpleAgentMechanismDriverBase):
 
     def _why_not(self, context: Any, segment: Any, agent: Any) -> str:
         configurations = agent["configurations"]
-        reason = binding.why_no_segment(segment, configurations)
-        if not reason and not _is_neutrons_own(context):
+        reason = ""
+        if not _is_neutrons_own(context):
             reason = binding.why_no_socket(configurations, context.current["id"])
-        return reason
+        return reason or binding.why_no_segment(segment, configurations)
 
     def _log_refusals(self, context: Any) -> None:
         """One line that says why this driver did not bind the port, if it did not."""
@@ -123,7 +124,17 @@ class UswitchMechanismDriver(SimpleAgentMechanismDriverBase):
                     return
                 reasons.append(f"segment {segment[api.ID]}: {reason}")
         if reasons:
-            LOG.warning("Port %s cannot be bound on %s: %s", port, host, "; ".join(reasons))
+            self._warn(f"Port {port} cannot be bound on {host}: {'; '.join(reasons)}")
+
+    def _warn(self, text: str) -> None:
+        """ML2 tries ten times in a row: say it once."""
+        now = time.monotonic()
+        before, when = self._said
+        if text == before and now - when < SAID_S:
+            LOG.debug("%s", text)
+            return
+        self._said = text, now
+        LOG.warning("%s", text)
 
 
 def _is_neutrons_own(context: Any) -> bool:

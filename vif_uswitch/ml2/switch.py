@@ -73,10 +73,11 @@ class Switch:
         return self._away_since is not None
 
     def problem(self) -> str:
-        """Why uswitchd does not answer, if it has not for longer than a restart takes; else ""."""
-        if self._away_since is None or self._clock() - self._away_since < PATIENCE_S:
+        """Why uswitchd does not answer, if it never has, or for longer than a restart takes."""
+        if self._away_since is None:
             return ""
-        return self._away_why
+        patient = self._pid and self._clock() - self._away_since < PATIENCE_S
+        return "" if patient else self._away_why
 
     def take_restarted(self) -> bool:
         """Whether uswitchd is another process than it was; asked once it says no."""

@@ -83,6 +83,13 @@ def test_neutron_is_told_when_it_lasts(switch: Switch, control: FakeControl, clo
     assert switch.problem() == ""
 
 
+def test_neutron_is_told_at_once_of_a_switch_that_never_was_there(control: FakeControl) -> None:
+    control.away = True
+    switch = Switch(control, Clock())
+    assert not switch.look()
+    assert "has nobody behind it" in switch.problem()
+
+
 def test_cleaning_goes_on_after_a_refusal_and_says_it_once(
     switch: Switch, control: FakeControl, caplog: pytest.LogCaptureFixture
 ) -> None:
