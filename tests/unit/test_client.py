@@ -71,11 +71,14 @@ def reply_with(data: bytes) -> Callable[[socket.socket], None]:
 
 
 def test_the_user_of_the_daemon_is_the_kernel_s_word(path: str) -> None:
+    served = threading.Event()
+
     def talk(connection: socket.socket) -> None:
-        connection.recv(1)
+        served.set()
 
     with serving(path, talk), Client(path) as client:
         assert client.peer_uid() == os.geteuid()
+        assert served.wait(10)
     with pytest.raises(DaemonUnreachable):
         Client(path).peer_uid()
 
