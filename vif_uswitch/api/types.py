@@ -34,6 +34,7 @@ from vif_uswitch.api.values import (
     MaxKbps,
     MaxKpps,
     Mtu,
+    Netns,
     PciAddress,
     Physnet,
     PortName,
@@ -85,13 +86,14 @@ class PortChanges(Params, frozen=True):
 
 
 class PortSpec(PortChanges, frozen=True, kw_only=True):
-    """A port as somebody wants it.  Name, type, path, mode and ifname never change."""
+    """A port as somebody wants it.  Name, type, path, mode, ifname and netns never change."""
 
     name: PortName
     type: Literal["vhost-user", "tap"] = "vhost-user"
     path: SocketPath = ""
     mode: Literal["server", "client"] = "server"  # QEMU's view, as in libvirt and Nova
     ifname: Ifname = ""
+    netns: Netns = ""
 
 
 class UplinkSpec(PortChanges, frozen=True, kw_only=True):
@@ -187,6 +189,7 @@ class Port(Result, frozen=True):
     path: str
     mode: str
     ifname: str
+    netns: str  # of a tap port, "" if its device is in the namespace of uswitchd
     pci: str  # of an uplink that is driven through VFIO, else ""
     physnet: str  # of an uplink, "" if it has no name
     segment: str | None

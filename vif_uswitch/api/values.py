@@ -42,6 +42,14 @@ Ifname = Annotated[
         description="Name of the kernel's TAP device: 1 to 15 letters, digits, '.', '_' and '-'.",
     ),
 ]
+Netns = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,63})?$(?!\n)",
+        description="Network namespace of the TAP device, a name below /run/netns (see ip netns);"
+        " \"\" means that of uswitchd. Root's helper uswitch-tap opens the device there.",
+    ),
+]
 PciAddress = Annotated[
     str,
     Meta(

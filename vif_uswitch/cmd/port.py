@@ -30,6 +30,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("path", "Path", shown=False),
     Column("mode", "Mode", shown=False),
     Column("ifname", "Ifname", shown=False),
+    Column("netns", "Namespace", shown=False),
     Column("pci", "PCI", shown=False),
     Column("physnet", "Physnet", shown=False),
     Column("admin_up", "Admin up", shown=False),
@@ -62,6 +63,10 @@ def register(commands: Commands) -> None:
         help="server: QEMU listens and uswitchd connects (default); client: QEMU connects",
     )  # fmt: skip
     add.add_argument("--ifname", metavar="NAME", default="", help="kernel device of a tap port")
+    add.add_argument(
+        "--netns", metavar="NAME", default="",
+        help="network namespace of that device, see ip netns (default: that of uswitchd)",
+    )  # fmt: skip
     port_options.changeable(add)
     port_options.create_segment_option(add)
     wait_options(add)
@@ -118,6 +123,7 @@ def add_port(client: Client, args: argparse.Namespace) -> int:
         "path": args.path,
         "mode": args.mode,
         "ifname": args.ifname,
+        "netns": args.netns,
         **port_options.changes(args),
     }
     port = client.port_add(spec, create_segments=args.create_segment)["port"]

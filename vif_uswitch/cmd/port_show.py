@@ -75,10 +75,10 @@ SHOW_COLUMNS: tuple[Column, ...] = (
 
 
 HIDDEN = {
-    "vhost-user": ("ifname", "pci", "physnet"),
+    "vhost-user": ("ifname", "netns", "pci", "physnet"),
     "tap": ("path", "mode", "pci", "physnet"),
-    "xdp": ("path", "mode", "pci"),
-    "nic": ("path", "mode", "ifname"),
+    "xdp": ("path", "mode", "netns", "pci"),
+    "nic": ("path", "mode", "ifname", "netns"),
 }
 """What a port of that type does not have."""
 

@@ -75,6 +75,7 @@ def config_of(desired: Desired, port: Port, defaults: PortDefaults) -> PortConfi
         path=port.path,
         mode=port.mode,
         ifname=port.ifname,
+        netns=port.netns,
         pci=port.pci,
         tags=tuple(TagRow(vid, desired.segments[name].segment_id) for vid, name in rows),
         macs=port.macs,

@@ -175,7 +175,7 @@ class Fabric:
         if config.kind is Kind.VHOST:
             return VhostPort.make(config, self._around)
         if config.kind is Kind.TAP:
-            return TapPort.make(config, self._around)
+            return await TapPort.make(config, self._around, adapters)
         if config.kind is Kind.XDP:
             return XdpPort.make(config, self._around, adapters)
         return await NicPort.make(config, self._around, adapters)
@@ -285,7 +285,7 @@ class Fabric:
         except DataplaneRefused as error:
             port.last_error = str(error)
             port.say(f"a new dataplane does not take it: {error}")
-            if port.config.kind.is_uplink:
+            if port.config.kind.has_device:
                 self._lost(port.port_id, str(error))
         except DataplaneGone:
             return

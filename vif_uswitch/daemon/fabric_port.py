@@ -349,7 +349,9 @@ def is_same_port(a: PortConfig, b: PortConfig) -> bool:
 
 
 def _never_changes(config: PortConfig) -> tuple[object, ...]:
-    peer = (config.kind, config.path, config.mode, config.ifname, config.pci)
+    peer = (
+        config.kind, config.path, config.mode, config.ifname, config.netns, config.pci,
+    )  # fmt: skip
     if not config.kind.is_uplink:
         return peer
     # An adapter's rings and buffers are laid out when it is started.

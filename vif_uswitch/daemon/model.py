@@ -31,6 +31,11 @@ class Kind(str, enum.Enum):
     def is_uplink(self) -> bool:
         return self in (Kind.NIC, Kind.XDP)
 
+    @property
+    def has_device(self) -> bool:
+        """Whether its peer is a device of this host: the port waits for one that is not there."""
+        return self is not Kind.VHOST
+
 
 class Mode(str, enum.Enum):
     """Who listens on a vhost-user socket, from QEMU's point of view (as in libvirt and Nova)."""
@@ -59,7 +64,7 @@ class TagRow:
 
 @dataclass(frozen=True, slots=True)
 class PortConfig:
-    """A port as it shall be.  ``kind``, ``path``, ``mode``, ``ifname`` and ``pci`` never change."""
+    """A port as it shall be.  ``kind`` and what names its peer, up to ``pci``, never change."""
 
     port_id: int  # 0..1023, stable over restarts
     name: str
@@ -67,6 +72,7 @@ class PortConfig:
     path: str = ""  # vhost-user: absolute path of the socket
     mode: Mode = Mode.SERVER
     ifname: str = ""  # tap, xdp: name of the kernel device
+    netns: str = ""  # tap: network namespace that it is in, or will be; below /run/netns
     pci: str = ""  # nic: address, 0000:05:00.0
     tags: tuple[TagRow, ...] = ()
     macs: tuple[bytes, ...] = ()  # pinned addresses, 6 bytes each

@@ -48,6 +48,7 @@ class Port:
     path: str = ""
     mode: Mode = Mode.SERVER
     ifname: str = ""
+    netns: str = ""
     pci: str = ""  # normal form, see parse_pci()
     physnet: str = ""
     segment: str | None = None
@@ -208,7 +209,9 @@ def changed(port: Port, changes: api.PortChanges) -> Port:
 def bare_port(port_id: int, spec: Spec, path: str) -> Port:
     """A port with what never changes; ``path`` is the checked path of its socket, or ""."""
     if isinstance(spec, api.PortSpec):
-        return Port(port_id, spec.name, Kind(spec.type), path, Mode(spec.mode), spec.ifname)
+        return Port(
+            port_id, spec.name, Kind(spec.type), path, Mode(spec.mode), spec.ifname, spec.netns
+        )
     if bool(spec.pci) == bool(spec.ifname):
         raise InvalidInput(
             "uplink", spec.name, "has both pci and ifname" if spec.pci else "has no adapter",
@@ -286,6 +289,7 @@ def refuse_other(port: Port, spec: Spec, path: str) -> None:
         ("path", port.path, asked.path),
         ("mode", port.mode.value, asked.mode.value),
         ("ifname", port.ifname, asked.ifname),
+        ("network namespace", port.netns or "of uswitchd", asked.netns or "of uswitchd"),
         ("pci", port.pci, asked.pci),
     ):
         if old != new:
@@ -304,10 +308,11 @@ def check_port(port: Port) -> None:
             raise InvalidInput("port", port.name, "a tap port has neither path nor mode")
         if port.queues not in (None, 1):
             raise InvalidInput("queues", port.queues, "a tap port has one queue pair", "Leave it.")
-    elif port.kind is Kind.VHOST and port.ifname:
+    elif port.kind is Kind.VHOST and (port.ifname or port.netns):
         raise InvalidInput(
-            "ifname", port.ifname, "a vhost-user port has none", "Give --type tap, or --path."
-        )
+            "device", port.ifname or port.netns, "a vhost-user port has none",
+            "Give --type tap, or --path.",
+        )  # fmt: skip
     elif port.kind is Kind.XDP and port.irq_us is not None:
         raise InvalidInput(
             "irq_us", port.irq_us, "the kernel moderates the interrupts of its own devices",
@@ -380,7 +385,7 @@ def _check_pair(port: Port, other: Port) -> None:
             "physnet", port.physnet, f"is the network of uplink {other.name}",
             "Give each uplink its own, or give this one none.",
         )  # fmt: skip
-    if port.ifname and port.ifname == other.ifname:
+    if port.ifname and (port.ifname, port.netns) == (other.ifname, other.netns):
         raise Conflict(
             "ifname", port.ifname, f"is the device of port {other.name}", "Give each port its own."
         )

@@ -7,9 +7,9 @@ time.  When the fabric refuses what was just saved, the former state is saved
 again and the caller gets the reason.  A dataplane that dies meanwhile is no
 refusal: the fabric replays everything into its successor.
 
-An uplink whose adapter is absent, or went away, is such a failure: it waits,
-with the reason, and is tried again when its device appears, else after a pause
-that grows from one attempt to the next.
+An uplink whose adapter is absent, or went away, or a TAP port without its device,
+is such a failure: it waits, with the reason, and is tried again when its device
+appears, else after a pause that grows from one attempt to the next.
 
 Runs in the event loop's thread, except writing the file.
 """
@@ -75,7 +75,7 @@ class Reconciler:
         self._failures: dict[str, str] = {}  # port name: why the fabric does not have it
         self._leftovers: set[int] = set()  # ids of deleted ports the fabric could not remove
         self._lost: dict[int, str] = {}  # ids of ports that the fabric has given up, and why
-        self._backoffs: dict[str, Backoff] = {}  # uplinks that failed, by name
+        self._backoffs: dict[str, Backoff] = {}  # ports with a device that failed, by name
         self._not_before: dict[str, float] = {}  # when to try those again
         self._changed_links: set[int] = set()  # ids of uplinks to look at
         self._created_us = max((port.created_us for port in desired.ports.values()), default=0)
@@ -84,7 +84,7 @@ class Reconciler:
 
     def live(self, port: Port) -> PortLive:
         failure = self._failures.get(port.name)
-        if failure is not None and port.kind.is_uplink:
+        if failure is not None and port.kind.has_device:
             counted = self.fabric.port_live(port.port_id)
             return PortLive(link=Link.WAITING, last_error=failure,
                             incoming=counted.incoming, outgoing=counted.outgoing)  # fmt: skip
@@ -134,7 +134,7 @@ class Reconciler:
 
     def _failed(self, port: Port, text: str) -> None:
         self._failures[port.name] = text
-        if port.kind.is_uplink:
+        if port.kind.has_device:
             now = time.monotonic()
             backoff = self._backoffs.setdefault(port.name, Backoff())
             self._not_before[port.name] = now + backoff.pause(now)
@@ -145,10 +145,10 @@ class Reconciler:
         self._not_before.pop(name, None)
 
     def port_lost(self, port_id: int, why: str) -> None:
-        """The fabric cannot go on with an uplink: it is taken away now, and made anew later."""
+        """The fabric cannot go on with a device: it is taken away now, and made anew later."""
         for port in self.desired.ports.values():
             if port.port_id == port_id:
-                LOG.error("uplink %s is lost: %s", port.name, why)
+                LOG.error("port %s is lost: %s", port.name, why)
                 self._failed(port, why)
                 self._lost[port_id] = why
                 self.wake.set()
@@ -157,7 +157,7 @@ class Reconciler:
         """A device appeared or changed hands: whoever waits for it need not wait any longer."""
         for name in self._failures:
             port = self.desired.ports.get(name)
-            if port and port.kind.is_uplink and news.concerns(port.pci or port.ifname):
+            if port and port.kind.has_device and news.concerns(port.pci or port.ifname):
                 self._not_before.pop(name, None)
                 self.wake.set()
 

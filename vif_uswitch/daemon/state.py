@@ -33,8 +33,9 @@ from vif_uswitch.daemon.model import VID_UNTAGGED
 from vif_uswitch.daemon.ports import Desired, Port, Segment
 from vif_uswitch.exceptions import InvalidInput, ResourceExhausted, StateDamaged, Unavailable
 
-# 1 had no uplinks, 2 none of the configuration, 3 neither external ids nor guards nor the time at
-# which a port was made.  A state that needs less is still written so, for earlier releases.
+# 1 had no uplinks, 2 none of the configuration, 3 neither external ids nor guards nor network
+# namespaces nor the time at which a port was made.  A state that needs less is still written so,
+# for earlier releases.
 FORMAT = 4
 FILE = "state.json"
 SIZE_MAX = 64 * 2**20  # 1024 ports with full trunk tables stay below
@@ -119,7 +120,8 @@ def encode(desired: Desired, lines: _Lines | None = None) -> bytes:
 
 def _format(port: Port) -> int:
     """The first one that can say all about the port."""
-    if port.created_us or port.external_ids or port.guard is not None or port.mapped:
+    new = (port.created_us, port.external_ids, port.guard is not None, port.mapped, port.netns)
+    if any(new):
         return 4
     return 3 if port.static else 2 if port.kind.is_uplink else 1
 
@@ -161,6 +163,8 @@ def _spec(port: Port) -> dict[str, Any]:
             "zero_copy": port.zero_copy,
             "lro": port.lro,
         }
+    elif port.netns:
+        own["netns"] = port.netns
     if port.external_ids:
         own["external_ids"] = dict(port.external_ids)
     if port.guard is not None:

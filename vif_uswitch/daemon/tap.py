@@ -2,7 +2,9 @@
 """Opens the kernel side of a TAP port: an existing, persistent device that is ours.
 
 Making one takes CAP_NET_ADMIN, which uswitchd does not have and shall not
-need; the administrator makes it once and gives it to our user.
+need; the administrator makes it once and gives it to our user.  A device that
+was opened may move to another network namespace; one that is there already is
+opened by root's helper (``tap_helper.py``).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import pwd
 import socket
 import struct
 
+from vif_uswitch.daemon.tap_helper import TapHelper
 from vif_uswitch.exceptions import (
     Busy,
     Forbidden,
@@ -29,6 +32,39 @@ _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
 _IFREQ = struct.Struct("16sH22x")  # struct ifreq: name, flags
 NAME_MAX = 15
+
+
+class TapOpener:
+    """Callable: name of a device and of its network namespace, "" for our own.
+
+    May block for as long as the helper takes; callable in any thread.
+    """
+
+    def __init__(self, helper: TapHelper | None = None) -> None:
+        self._helper = helper or TapHelper()
+
+    def __call__(self, ifname: str, netns: str = "") -> int:
+        """A non-blocking file descriptor of the device; the caller owns it."""
+        if not netns:
+            return open_tap(ifname)
+        try:
+            return open_tap(ifname)  # about to be moved
+        except NotFound:
+            return self._open_there(ifname, netns)
+
+    def _open_there(self, ifname: str, netns: str) -> int:
+        try:
+            return self._helper.open(netns, ifname)
+        except Unavailable as error:
+            raise Unavailable(
+                "the TAP device", ifname, f"is not in our network namespace, and {error.what}"
+                f" {error.value}, which opens it in {netns}, {error.why}", error.todo,
+            ) from error  # fmt: skip
+        except NotFound as error:
+            raise NotFound(
+                "the TAP device", ifname, f"is neither in our network namespace nor in {netns}",
+                f"See: ip -n {netns} link; and {_advice(ifname)}",
+            ) from error  # fmt: skip
 
 
 def open_tap(ifname: str) -> int:

@@ -61,7 +61,9 @@ def states(draw: st.DrawFn) -> Desired:
         tap = draw(st.booleans())
         kind = Kind.TAP if tap else draw(st.sampled_from([Kind.VHOST, Kind.NIC, Kind.XDP]))
         own: dict[str, Any] = {"ifname": f"t{number}"}
-        if kind is Kind.VHOST:
+        if kind is Kind.TAP:
+            own["netns"] = draw(st.sampled_from(["", f"qdhcp-{number}"]))
+        elif kind is Kind.VHOST:
             own = {"path": f"/v/{number}.sock", "mode": draw(st.sampled_from(Mode))}
         elif kind is Kind.NIC:
             own = {
@@ -179,7 +181,7 @@ def test_what_needs_the_newest_format() -> None:
     (port,) = (port for port in NEW.ports.values() if port.name == "b")
     for change in (
         {"created_us": 5}, {"guard": ()}, {"guard": (GuardPair(b"\2\0\0\0\0\1"),)},
-        {"external_ids": (("a", "b"),)},
+        {"external_ids": (("a", "b"),)}, {"netns": "qdhcp-1"},
     ):  # fmt: skip
         desired = ports.put_port(NEW, replace(port, **change))
         assert json.loads(state.encode(desired))["format"] == 4

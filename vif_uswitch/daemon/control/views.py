@@ -28,6 +28,7 @@ def port_view(desired: Desired, port: Port, defaults: PortDefaults, live: PortLi
         path=port.path,
         mode=port.mode.value,
         ifname=port.ifname,
+        netns=port.netns,
         pci=port.pci,
         physnet=port.physnet,
         segment=port.segment,

@@ -20,11 +20,12 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.fabric_port import KINDS, FabricPort, Surroundings
 from vif_uswitch.daemon.model import Link, PortConfig, PortLive
+from vif_uswitch.daemon.tap import TapOpener
 from vif_uswitch.daemon.uplink import memlock, pci, vfio
 from vif_uswitch.daemon.uplink.backoff import Backoff
 from vif_uswitch.daemon.uplink.refusal import AdapterRefused, explain
@@ -52,6 +53,7 @@ class Adapters:
 
     open_vfio: Callable[[str], VfioDevice] = vfio.open_device
     open_xdp: Callable[[str, int], Sequence[int]] | None = open_xdp_sockets
+    open_tap: Callable[[str, str], int] = field(default_factory=TapOpener)
     ifindex: Callable[[str], int] = socket.if_nametoindex
     ids: Callable[[str], str] = pci.ids
     memlock: Callable[[], int] = memlock.limit
