@@ -69,13 +69,7 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
     ) -> None:  # fmt: skip
         """Makes device and port; either both are there afterwards, or none and it raises."""
         _check_name(device_name)
-        spec = {
-            "name": port_id,
-            "type": "tap",
-            "ifname": device_name,
-            "mtu": mtu or None,
-            "external_ids": {"owner": _owner(device_name), "network": network_id},
-        }
+        spec = _spec(port_id, device_name, namespace, mtu, network=network_id)
         with self._client() as client:
             self._forget_stale(client, port_id)
             device = _make_device(device_name, namespace, self._ask(client.peer_uid))
@@ -84,7 +78,7 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
                 device.link.set_alias(port_id)
                 if mtu:
                     device.link.set_mtu(mtu)
-                # The kernel's only way in is by name, in our namespace; then it may move.
+                # While it is in the host's namespace uswitchd opens it without anybody's help.
                 self._ask(partial(client.port_ensure, spec))
                 if namespace:
                     ip_lib.IPWrapper().ensure_namespace(namespace).add_device_to_namespace(device)
@@ -101,7 +95,7 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
         The port goes first: as long as the device is there, the agent comes back for it.
         """
         with self._client() as client:
-            for port in self._ports_on(client, device_name):
+            for port in self._ports_on(client, device_name, namespace):
                 self._ask(partial(client.port_delete, port["name"]))
                 LOG.info("port %s: device %s is unplugged", port["name"], device_name)
         _delete_device(device_name, namespace)
@@ -110,10 +104,17 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
         self, device_name: str, mtu: int, namespace: str | None = None, prefix: str | None = None
     ) -> None:
         """The agent calls this for each device that it finds, too: a lost port is made again."""
-        ip_lib.IPDevice(device_name, namespace=namespace).link.set_mtu(mtu)
+        device = ip_lib.IPDevice(device_name, namespace=namespace)
+        device.link.set_mtu(mtu)
         with self._client() as client:
-            for port in self._ports_on(client, device_name):
+            ports = self._ports_on(client, device_name, namespace)
+            for port in ports:
                 self._ask(partial(client.port_set, port["name"], {"mtu": mtu}))
+            port_id = device.link.alias or ""
+            if not ports and _PORT.fullmatch(port_id):
+                LOG.warning("port %s: the switch lost it, and gets it again", port_id)
+                spec = _spec(port_id, device_name, namespace, mtu)
+                self._ask(partial(client.port_ensure, spec))
 
     # ---- the switch ----
 
@@ -136,9 +137,14 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
                 said = True
                 time.sleep(RETRY_S)
 
-    def _ports_on(self, client: Client, device_name: str) -> list[dict[str, Any]]:
-        every = self._ask(client.port_list)
-        return [port for port in every if port["type"] == "tap" and port["ifname"] == device_name]
+    def _ports_on(
+        self, client: Client, device_name: str, namespace: str | None
+    ) -> list[dict[str, Any]]:
+        device = ("tap", device_name, namespace or "")
+        return [
+            port for port in self._ask(client.port_list)
+            if (port["type"], port["ifname"], port["netns"]) == device
+        ]  # fmt: skip
 
     def _forget_stale(self, client: Client, port_id: str) -> None:
         """The device is new, so whatever port of that name there is has lost its own."""
@@ -175,6 +181,20 @@ def _check_name(device_name: str) -> None:
             "device", device_name, "is no name that the switch takes",
             "1 to 15 letters, digits, '.', '_' and '-'",
         )  # fmt: skip
+
+
+def _spec(
+    port_id: str, device_name: str, namespace: str | None, mtu: int | None, **ids: str
+) -> dict[str, Any]:
+    """What uswitchd is told; ``ids``: more of what shall be known of whose it is."""
+    return {
+        "name": port_id,
+        "type": "tap",
+        "ifname": device_name,
+        "netns": namespace or "",
+        "mtu": mtu or None,
+        "external_ids": {"owner": _owner(device_name), **ids},
+    }
 
 
 def _owner(device_name: str) -> str:

@@ -127,7 +127,8 @@ class FakeClient:
     def port_ensure(self, port: dict[str, Any], *, create_segments: bool = False) -> Any:
         self._reach()
         self.world.did("port ensured")
-        if (None, port["ifname"]) not in self.world.devices:
+        places = {None, port["netns"] or None}
+        if not any((place, port["ifname"]) in self.world.devices for place in places):
             raise NotFound("the TAP device", port["ifname"], "it does not exist")
         self.world.ports[port["name"]] = port
         return {"port": port, "created": True, "changed": True}

@@ -48,6 +48,7 @@ def test_plug(driver: Any, world: World) -> None:
     assert world.namespaces == {NAMESPACE}
     port = world.ports[PORT]
     assert (port["type"], port["ifname"], port["mtu"]) == ("tap", NAME, 1450)
+    assert port["netns"] == NAMESPACE
     assert port["external_ids"] == {"owner": "neutron-dhcp", "network": NETWORK}
     assert "segment" not in port
     # uswitchd opens it where it can see it, and nothing is up in the host's namespace.
@@ -67,7 +68,7 @@ def test_owners(driver: Any, world: World, name: str, owner: str) -> None:
 def test_without_namespace_and_mtu(driver: Any, world: World) -> None:
     plug(driver, namespace=None, mtu=None)
     assert set(world.devices) == {(None, NAME)} and not world.namespaces
-    assert world.ports[PORT]["mtu"] is None
+    assert world.ports[PORT]["mtu"] is None and world.ports[PORT]["netns"] == ""
     assert "mtu" not in world.devices[None, NAME].set
 
 
@@ -143,11 +144,17 @@ def test_does_not_wait_for_ever(driver: Any, world: World) -> None:
 
 def test_unplug(driver: Any, world: World) -> None:
     plug(driver)
-    other = {"name": "other", "type": "tap", "ifname": "tapother"}
-    world.ports["other"] = other
+    others = {
+        name: {"name": name, "type": kind, "ifname": ifname, "netns": netns}
+        for name, kind, ifname, netns in (
+            ("another", "tap", "tapother", NAMESPACE), ("elsewhere", "tap", NAME, "qdhcp-2"),
+            ("vm1", "vhost-user", "", ""),
+        )
+    }  # fmt: skip
+    world.ports.update(others)
     for _ in range(2):
         driver.unplug(NAME, namespace=NAMESPACE, prefix="tap")
-        assert not world.devices and world.ports == {"other": other}
+        assert not world.devices and world.ports == others
 
 
 def test_unplug_takes_what_was_left_half_way(driver: Any, world: World) -> None:
@@ -176,3 +183,20 @@ def test_set_mtu(driver: Any, world: World) -> None:
     driver.set_mtu(NAME, 9000, namespace=NAMESPACE)
     assert world.devices[NAMESPACE, NAME].set["mtu"] == 9000
     assert world.ports[PORT]["mtu"] == 9000
+
+
+def test_set_mtu_makes_a_lost_port_again(driver: Any, world: World) -> None:
+    """uswitchd's state was lost, or somebody deleted the port: an agent's restart mends it."""
+    plug(driver)
+    before = world.ports.pop(PORT)
+    driver.set_mtu(NAME, 1450, namespace=NAMESPACE)
+    made = world.ports[PORT]
+    assert made["external_ids"] == {"owner": "neutron-dhcp"}
+    assert {**made, "external_ids": before["external_ids"]} == before
+
+
+def test_set_mtu_of_a_device_that_is_not_ours(driver: Any, world: World) -> None:
+    for alias in (None, "", "my tap", PORT + "x"):
+        world.devices[NAMESPACE, "tapx"] = Device(set={"alias": alias})
+        driver.set_mtu("tapx", 1400, namespace=NAMESPACE)
+    assert not world.ports and world.devices[NAMESPACE, "tapx"].set["mtu"] == 1400
