@@ -25,27 +25,15 @@ from typing import Any, TypeVar
 
 from neutron.agent.linux import interface, ip_lib
 from neutron.privileged.agent.linux import ip_lib as privileged
-from oslo_config import cfg
 
-from vif_uswitch.client import DEFAULT_SOCKET, Client
+from vif_uswitch.client import Client
 from vif_uswitch.exceptions import Conflict, DaemonUnreachable, InvalidInput
+from vif_uswitch.ml2 import conf as options
 
 LOG = logging.getLogger(__name__)
 
-OPTS = [
-    cfg.StrOpt(
-        "control_socket",
-        default=DEFAULT_SOCKET,
-        help="Control socket of uswitchd.",
-    ),
-    cfg.FloatOpt(
-        "timeout",
-        default=30.0,
-        min=1.0,
-        help="Seconds to wait for uswitchd, which may just be starting.",
-    ),
-]
-GROUP = "uswitch"
+PATIENCE_S = 30.0
+"""How long uswitchd may be away (an upgrade, a restart) before the agent is told."""
 RETRY_S = 0.2
 
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,14}")  # as the API has it
@@ -60,7 +48,7 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
 
     def __init__(self, conf: Any, **kwargs: Any) -> None:
         super().__init__(conf, **kwargs)
-        conf.register_opts(OPTS, GROUP)
+        options.register_agent_opts(conf)
 
     def plug_new(
         self, network_id: str, port_id: str, device_name: str, mac_address: str,
@@ -119,12 +107,12 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
     # ---- the switch ----
 
     def _client(self) -> Client:
-        options = self.conf[GROUP]
-        return Client(options.control_socket, options.timeout)
+        section = self.conf[options.AGENT_GROUP]
+        return Client(section.control_socket, section.timeout)
 
     def _ask(self, call: Callable[[], T]) -> T:
         """The answer to ``call``, which can be repeated, as soon as uswitchd is there."""
-        end = time.monotonic() + self.conf[GROUP].timeout
+        end = time.monotonic() + PATIENCE_S
         said = False
         while True:
             try:

@@ -134,8 +134,8 @@ def test_waits_for_uswitchd(
     assert [r.levelno for r in caplog.records].count(logging.WARNING) == 1
 
 
-def test_does_not_wait_for_ever(driver: Any, world: World) -> None:
-    driver.conf["uswitch"].timeout = 0.0
+def test_does_not_wait_for_ever(driver: Any, module: Any, world: World) -> None:
+    module.PATIENCE_S = 0.0
     world.down = 1 << 30
     with pytest.raises(DaemonUnreachable):
         plug(driver)
@@ -165,10 +165,10 @@ def test_unplug_takes_what_was_left_half_way(driver: Any, world: World) -> None:
     assert set(world.devices) == {(None, "eth0")}
 
 
-def test_unplug_without_uswitchd_may_be_repeated(driver: Any, world: World) -> None:
+def test_unplug_without_uswitchd_may_be_repeated(driver: Any, module: Any, world: World) -> None:
     """The agent looks for devices that should not be there: it finds this one again."""
     plug(driver)
-    driver.conf["uswitch"].timeout = 0.0
+    module.PATIENCE_S = 0.0
     world.down = 1 << 30
     with pytest.raises(DaemonUnreachable):
         driver.unplug(NAME, namespace=NAMESPACE)
