@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from vif_uswitch.client import Client
 from vif_uswitch.cmd import ending, port, port_show, show, stats, tables, uplink, worker
+from vif_uswitch.cmd.doctor import command as doctor
 from vif_uswitch.cmd.parsing import Commands
 
 GROUPS = {
@@ -27,7 +28,7 @@ def build() -> Commands:
     commands = Commands()
     for name, text in GROUPS.items():
         commands.group(name, text)
-    for module in (show, port, port_show, uplink, tables, worker, stats):
+    for module in (show, port, port_show, uplink, tables, worker, stats, doctor):
         module.register(commands)
     return commands
 

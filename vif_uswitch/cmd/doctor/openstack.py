@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PLUG-01..02, AGENT-01..02: os-vif's plugin where nova-compute looks for it; the Neutron agent.
+
+A service in a container is looked at from outside where we may; else these
+are for running inside: ``uswitchctl doctor --only PLUG`` there.
+"""
+
+from __future__ import annotations
+
+import time
+
+from vif_uswitch.cmd import text
+from vif_uswitch.cmd.doctor import procs, services
+from vif_uswitch.cmd.doctor.model import Check, Finding, Scene, fail, passed, skip, warn
+from vif_uswitch.exceptions import shown
+from vif_uswitch.version import version
+
+DISTRIBUTION = "vif-uswitch"
+# Names under which Nova looks for a plugin of a vhostuser port, and our own.
+NAMES = ("contrail_vrouter", "vhostuser_fp", "uswitch")
+INSIDE = "In a container: run 'uswitchctl doctor --only PLUG' inside it."
+OWNERS = ("nova", "neutron-dhcp", "neutron-l3")
+WIRED_WITHIN_S = 30
+NAMES_MAX = 3
+
+
+def plugin(scene: Scene) -> Finding:
+    """PLUG-01"""
+    found = services.service(scene.host, "nova-compute")
+    if found is None:
+        return skip("nova-compute is not on this host, or not to be seen from here", INSIDE)
+    ours = {name for name, owner in services.entry_points(found, "os_vif") if owner == DISTRIBUTION}
+    if not ours:
+        return fail(
+            f"nova-compute's Python ({found.where}) has no plugin of vif-uswitch: no guest gets a"
+            " port", f"{found.where} -m pip install vif-uswitch, then restart nova-compute.",
+        )  # fmt: skip
+    missing = [name for name in NAMES if name not in ours]
+    if missing:
+        return fail(f"vif-uswitch in {found.where} does not provide {', '.join(missing)}",
+                    "It is too old, or was installed in part: install it again.")
+    theirs = services.version_of(found, DISTRIBUTION)
+    if theirs != version():
+        return warn(f"nova-compute has vif-uswitch {shown(theirs)}, this is {version()}",
+                    "Install the same version in both, then restart nova-compute.")
+    return passed(f"nova-compute's Python ({found.where}) has the plugin, {theirs}")
+
+
+def clash(scene: Scene) -> Finding:
+    """PLUG-02"""
+    found = services.service(scene.host, "nova-compute")
+    if found is None:
+        return skip("nova-compute is not on this host, or not to be seen from here", INSIDE)
+    others = [f"{owner} ({name})" for name, owner in services.entry_points(found, "os_vif")
+              if name in NAMES and owner != DISTRIBUTION]  # fmt: skip
+    if others:
+        return fail(f"{', '.join(others)} claims a plugin name of ours: Nova takes either of them",
+                    "Uninstall it from nova-compute's Python, or let Neutron use the other name"
+                    " ([ml2_uswitch] nova_plug on the server).")  # fmt: skip
+    return passed("no other package claims the plugin's names")
+
+
+def agent(scene: Scene) -> Finding:
+    """AGENT-01"""
+    process = procs.find(scene.host, services.AGENT)
+    if process is not None:
+        who = procs.identity(scene.host, process.pid)
+        return passed(f"{services.AGENT} runs, pid {process.pid}, as {who.name if who else '?'};"
+                      " whether Neutron hears it: openstack network agent list")  # fmt: skip
+    if not services.is_here(scene.host, ("nova-compute", services.AGENT)):
+        return skip("neither Nova nor the agent is on this host")
+    ports = scene.switch.ports() or []
+    if not any(_owner(port) in OWNERS for port in ports) and not procs.find(
+        scene.host, "nova-compute"
+    ):
+        return skip(f"{services.AGENT} does not run; nothing here needs it yet",
+                    f"systemctl start {services.AGENT}")  # fmt: skip
+    return fail(f"{services.AGENT} does not run: nobody wires the guests' ports",
+                f"systemctl start {services.AGENT}, and see its log.")
+
+
+def _owner(port: dict[str, object]) -> str:
+    ids = port.get("external_ids")
+    return str(ids.get("owner", "")) if isinstance(ids, dict) else ""
+
+
+def wired(scene: Scene) -> Finding:
+    """AGENT-02"""
+    ports = scene.switch.ports()
+    if ports is None:
+        return skip("uswitchd does not say", "See CTL-01.")
+    ours = [port for port in ports if _owner(port) in OWNERS]
+    now_us = time.time() * 1e6
+    late = [
+        port for port in ours
+        if port.get("segment") is None and not port.get("trunk") and port.get("admin_up")
+        and now_us - float(port.get("created_us") or 0) > WIRED_WITHIN_S * 1e6
+    ]
+    if late:
+        listed = ", ".join(shown(port["name"]) for port in late[:NAMES_MAX])
+        more = f" and {len(late) - NAMES_MAX} more" if len(late) > NAMES_MAX else ""
+        return fail(f"in no segment {WIRED_WITHIN_S} s after they were plugged: {listed}{more}",
+                    f"{services.AGENT} should have wired them: see its log, and whether Neutron"
+                    " bound them: openstack port show PORT -c binding_vif_type -c status")
+    if not ours:
+        return skip("no port of Nova's or Neutron's here")
+    return passed(f"{text.some(len(ours), 'port')} of Nova and Neutron, all wired or just plugged")
+
+
+CHECKS = (
+    Check("PLUG-01", "nova-compute has the os-vif plugin", plugin),
+    Check("PLUG-02", "nobody else has its names", clash),
+    Check("AGENT-01", "the Neutron agent runs", agent),
+    Check("AGENT-02", "Nova's and Neutron's ports are wired", wired),
+)
