@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vif_uswitch.cmd.doctor import files
+
 READ, WRITE, SEARCH = 4, 2, 1
 
 # struct posix_acl_xattr_header and _entry of linux/posix_acl_xattr.h
@@ -84,11 +86,7 @@ class Accounts:
         return [primary, *(gid for _, gid, members in self._groups() if name in members)]
 
     def _file(self, path: str) -> Iterator[list[str]]:
-        try:
-            text = (self._root / path).read_text("utf-8", "replace")
-        except OSError:
-            return
-        for line in text.splitlines():
+        for line in (files.read_if_allowed(self._root / path) or "").splitlines():
             yield line.split(":")
 
 

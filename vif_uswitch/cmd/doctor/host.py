@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import configparser
 import os
-import stat
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from vif_uswitch.cmd.doctor import files
 from vif_uswitch.cmd.doctor.accounts import Accounts, Identity
 from vif_uswitch.cmd.doctor.model import Unseen
 
-READ_MAX = 1 << 20
 PROGRAM_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin",
                        "/bin", "/usr/libexec")  # fmt: skip
 PROGRAM_TIMEOUT_S = 10.0
@@ -36,7 +35,7 @@ def run_program(command: Sequence[str]) -> str:
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout[:READ_MAX].decode("utf-8", "replace")
+    return done.stdout[: files.READ_MAX].decode("utf-8", "replace")
 
 
 class Host:
@@ -57,22 +56,9 @@ class Host:
     def text(self, path: str, root: Path | None = None) -> str | None:
         """The first megabyte; None where there is no such file."""
         try:
-            fd = os.open(self.at(path, root), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return files.read(self.at(path, root))
         except PermissionError:
             raise Unseen(path) from None
-        except OSError:
-            return None
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return None
-            with os.fdopen(fd, "rb", closefd=False) as file:
-                return file.read(READ_MAX).decode("utf-8", "replace")
-        except PermissionError:  # files of /proc are asked for rights when they are read
-            raise Unseen(path) from None
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
 
     def line(self, path: str) -> str:
         """A file of one line, such as those of /sys; "" where there is none."""

@@ -11,10 +11,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
-from vif_uswitch.cmd.doctor import procs
+from vif_uswitch.cmd.doctor import files, packages, procs
 from vif_uswitch.cmd.doctor.host import Host, Ini
 from vif_uswitch.cmd.doctor.procs import Process
 
@@ -87,51 +86,22 @@ def _import_directories(host: Host, python: str, root: Path) -> Iterator[Path]:
     for one in dict.fromkeys(prefixes):
         for library in ("lib", "lib64"):
             base = host.at(f"{one}/{library}", root)
-            for name in _listed(base):
+            for name in files.names(base):
                 if _PYTHON_DIRECTORY.fullmatch(name):
                     yield from (base / name / kind for kind in ("site-packages", "dist-packages")
                                 if (base / name / kind).is_dir())
 
 
-def _listed(directory: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except OSError:
-        return []
-
-
-def distributions(found: Service) -> Iterator[metadata.Distribution]:
-    """What is installed there; each once, as its interpreter would import it."""
-    seen: set[str] = set()
-    for one in metadata.distributions(path=[str(path) for path in found.directories]):
-        try:
-            name = (one.metadata["Name"] or "").lower().replace("_", "-")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # a directory without, or with damaged, metadata
-        if name and name not in seen:
-            seen.add(name)
-            yield one
-
-
 def version_of(found: Service, name: str) -> str:
     """Of an installed package, "" if it is not there."""
-    for one in distributions(found):
-        if (one.metadata["Name"] or "").lower().replace("_", "-") == name:
-            return str(one.version or "")
-    return ""
+    return next((one.version for one in packages.distributions(found.directories)
+                 if one.name == name), "")
 
 
 def entry_points(found: Service, group: str) -> list[tuple[str, str]]:
     """(entry point, distribution) of that group."""
-    names = []
-    for one in distributions(found):
-        try:
-            names += [(point.name, str(one.metadata["Name"])) for point in one.entry_points
-                      if point.group == group]
-        except (OSError, ValueError, KeyError):
-            continue
-    return sorted(names)
-
+    return sorted((name, one.name) for one in packages.distributions(found.directories)
+                  for where, name in one.points if where == group)
 
 
 def is_here(host: Host, programs: Sequence[str]) -> bool:
