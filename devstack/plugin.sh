@@ -48,6 +48,7 @@ case "$1/${2:-}" in
             uswitch_install_units
             uswitch_configure
             uswitch_connect_uplink
+            # shellcheck disable=SC2016
             merge_config_file "$TOP_DIR/local.conf" post-config '$USWITCHD_CONF'
             uswitch_start
         fi

@@ -53,6 +53,8 @@ def checks() -> list[Check]:
         Check("lint", "ruff", "ruff: Python style and likely mistakes", tool("ruff", "check", ".")),
         Check("lint", "mypy", "mypy --strict: types", tool("mypy", *python_trees)),
         Check("lint", "reno", "reno: release notes are well formed", tool("reno", "lint")),
+        Check("lint", "shell", "bash -n, shellcheck and bashate: scripts, devstack",
+              (sys.executable, "-m", "tools.lint_shell")),
         Check("lint", "c-lint", "cppcheck and clang-tidy: dataplane",
               ("make", "-C", "dataplane", JOBS, "lint")),
         Check("docs", "docs", "Sphinx: pages for operators, warnings are errors",

@@ -5,7 +5,7 @@
 # else.  Files serve every flavor as it is; hugepages need a property of the flavor, which is set on all that exist.
 
 USWITCH_MOUNT=uswitch-guests    # by which our tmpfs is known among the mounts
-USWITCH_RAM_DIR=${USWITCH_RAM_DIR:-/var/lib/libvirt/qemu/ram}    # libvirt's own default
+USWITCH_MEMORY_DIR=${USWITCH_MEMORY_DIR:-/var/lib/libvirt/qemu/ram}    # libvirt's own default
 USWITCH_HUGEPAGES_DIR=${USWITCH_HUGEPAGES_DIR:-/sys/kernel/mm/hugepages}
 
 # Prints file, hugepages or none.
@@ -59,7 +59,7 @@ function uswitch_provide_memory {
             echo_summary "Memory of guests: files in $directory, as qemu.conf says"
             return 0
         fi
-        directory=$USWITCH_RAM_DIR
+        directory=$USWITCH_MEMORY_DIR
         size=$(_uswitch_file_memory_mb)
         echo_summary "Memory of guests: $size MiB, files in a tmpfs on $directory"
         sudo mkdir -p "$directory"

@@ -64,6 +64,7 @@ if is_service_enabled nova; then
     async_runfunc configure_neutron_nova
 fi
 shim_phase stack post-config
+# shellcheck disable=SC2016
 for file in '$NOVA_CONF' '$USWITCHD_CONF' '/$Q_PLUGIN_CONF_FILE'; do
     merge_config_file "$TOP_DIR/local.conf" post-config "$file"
 done

@@ -28,7 +28,7 @@ USWITCH_RUN_DIR=$SHIM_ROOT_DIR/run/uswitch
 USWITCH_STATE_DIR=$SHIM_ROOT_DIR/var/lib/uswitch
 USWITCH_HUGEPAGES_DIR=$SHIM_ROOT_DIR/sys/kernel/mm/hugepages
 USWITCH_RULES_DIR=$SHIM_ROOT_DIR/etc/udev/rules.d
-USWITCH_RAM_DIR=$SHIM_ROOT_DIR/var/lib/libvirt/qemu/ram
+USWITCH_MEMORY_DIR=$SHIM_ROOT_DIR/var/lib/libvirt/qemu/ram
 
 function shim_localrc {
     source "$TOP_DIR/localrc"
