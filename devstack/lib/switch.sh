@@ -7,7 +7,7 @@
 # unstack does not.  So uswitch_stop ends whatever runs as the user of the switch.
 
 USWITCH_SERVICE=uswitchd
-USWITCH_UNITS="uswitch-xdp"    # each a .socket and a @.service in etc/systemd
+USWITCH_UNITS="uswitch-xdp uswitch-tap"    # each a .socket and a @.service in etc/systemd
 USWITCH_STOP_S=10
 
 function uswitch_configure {

@@ -132,6 +132,11 @@ class Cloud:
     def services(self) -> set[str]:
         return set(self.calls_of("services")[-1][0].split(","))
 
+    def written(self) -> set[tuple[str, str, str, str]]:
+        """(file below /etc, section, option, value) of all that the plugin itself set."""
+        return {(str(Path(words[0]).relative_to(self.root / "etc")), *words[1:])  # type: ignore
+                for source, *words in self.calls_of("iniset") if "/devstack/shim/" not in source}
+
     def variable(self, name: str) -> str:
         """As it was at the end of stack.sh."""
         for line in self._variables.read_text(encoding="utf-8").splitlines():

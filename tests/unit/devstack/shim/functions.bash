@@ -111,6 +111,7 @@ function iniset {
     if [[ "$1" == -sudo ]]; then
         shift
     fi
+    shim_record iniset "${BASH_SOURCE[1]}" "$@"
     touch "$1"
     awk -v section="[$2]" -v option="$3" -v value="$4" '
         function close_section() {
