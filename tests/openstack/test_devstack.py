@@ -20,7 +20,7 @@ from tests.unit.devstack.bed import TOP, Cloud
 from vif_uswitch import plugin_opts
 from vif_uswitch.ml2 import conf as ml2_options
 
-# Namespaces of oslo-config-generator that make up the sample of each file, as devstack uses it; and ours.
+# Namespaces of oslo-config-generator, and lists of ours, for each file that devstack makes.
 NAMESPACES: dict[str, tuple[str, ...]] = {
     "nova/nova.conf": ("nova.conf",),
     "neutron/plugins/ml2/ml2_conf.ini": ("neutron.ml2", "neutron.base.agent", "neutron.agent"),

@@ -11,4 +11,4 @@ set -o xtrace
 bash "$SHIM_DIR/unstack.bash" --all
 shim_settings
 shim_phase clean
-rm -rf "$(dirname "$NOVA_CONF")" "$(dirname "$NEUTRON_CONF")"
+sudo rm -rf "$(dirname "$NOVA_CONF")" "$(dirname "$NEUTRON_CONF")"

@@ -3,6 +3,9 @@
 #
 # The functions of devstack that our plugin calls, by what devstack's documentation promises of them.  They really write
 # files, and tell $SHIM_CALLS what they were asked for.  One that is not here, the plugin must not call.
+#
+# $SHIM_BIN is where the programs of Python packages are.  tests/functional/devstack_host.py runs the same scripts on a
+# host whose commands are the real ones; it has a sudo of its own.
 
 # Arguments as a line, separated by US.
 function shim_record {
@@ -10,18 +13,20 @@ function shim_record {
     echo "$*" >> "$SHIM_CALLS"
 }
 
-function sudo {
-    local user=root
-    if [[ "$1" == -u ]]; then
-        user=$2
-        shift 2
-    fi
-    if [[ "$user" == root ]]; then
-        SHIM_ROOT=yes "$@"
-    else
-        SHIM_USER=$user "$@"
-    fi
-}
+if [[ -n "$SHIM_HOST" ]]; then
+    function sudo {
+        local user=root
+        if [[ "$1" == -u ]]; then
+            user=$2
+            shift 2
+        fi
+        if [[ "$user" == root ]]; then
+            SHIM_ROOT=yes "$@"
+        else
+            SHIM_USER=$user "$@"
+        fi
+    }
+fi
 
 function die {
     local line=$1
@@ -96,7 +101,7 @@ function stop_process {
     is_service_enabled "$service" || return 0
     [[ -e "$SYSTEMD_DIR/devstack@$service.service" ]] || return 0
     $SYSTEMCTL stop "devstack@$service.service"
-    rm "$SYSTEMD_DIR/devstack@$service.service"
+    sudo rm "$SYSTEMD_DIR/devstack@$service.service"
     shim-process stop "$service"
 }
 
@@ -108,12 +113,15 @@ function restart_service {
 
 # iniset [-sudo] FILE SECTION OPTION VALUE: replaces the option, or adds it; makes the file
 function iniset {
+    local as=()
     if [[ "$1" == -sudo ]]; then
+        as=(sudo)
         shift
     fi
     shim_record iniset "${BASH_SOURCE[1]}" "$@"
-    touch "$1"
-    awk -v section="[$2]" -v option="$3" -v value="$4" '
+    "${as[@]}" touch "$1"
+    local text
+    text=$(awk -v section="[$2]" -v option="$3" -v value="$4" '
         function close_section() {
             if (inside) { print option " = " value; done = 1 }
         }
@@ -123,9 +131,8 @@ function iniset {
         END {
             if (!done && !inside) { print section; inside = 1 }
             if (!done) { close_section() }
-        }' "$1" > "$1.new"
-    cat "$1.new" > "$1"
-    rm "$1.new"
+        }' "$1")
+    echo "$text" | "${as[@]}" tee "$1" > /dev/null
 }
 
 # iniget FILE SECTION OPTION: prints the value
@@ -153,7 +160,7 @@ function merge_config_file {
 # ---- installation ----
 
 function get_python_exec_prefix {
-    echo "$DEST/data/venv/bin"
+    echo "${SHIM_BIN:-$DEST/data/venv/bin}"
 }
 
 function setup_develop {

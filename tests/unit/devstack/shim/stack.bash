@@ -42,7 +42,9 @@ function configure_neutron_nova {
     neutron_plugin_create_nova_conf "$NOVA_CONF"
 }
 
-mkdir -p "$SHIM_ROOT_DIR/etc/nova" "$SHIM_ROOT_DIR/etc/neutron/plugins/ml2"
+for name in nova neutron neutron/plugins neutron/plugins/ml2; do
+    sudo install -d -o "$STACK_USER" "$SHIM_ROOT_DIR/etc/$name"
+done
 shim_localrc
 shim_override_defaults
 shim_libraries
