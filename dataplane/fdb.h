@@ -318,6 +318,14 @@ uint32_t fdb_flush(struct fdb *fdb, uint32_t port_id, uint32_t segment);
 void fdb_retain(struct fdb *fdb, uint32_t port_id, const struct port_tags *tags);
 
 /**
+ * fdb_police() - remove what a port has taught, but not what its policy knows
+ * @policy: in force; not NULL
+ *
+ * Control thread, when no worker learns by another policy any more.
+ */
+void fdb_police(struct fdb *fdb, uint32_t port_id, const struct policy *policy);
+
+/**
  * fdb_dump() - copy entries out
  * @now_ns: CLOCK_MONOTONIC, for the ages
  * @cursor: 0 to start, then what the previous call left; 0 at the end.  Any value is legal

@@ -11,6 +11,7 @@
 
 #include "fdb.h"
 #include "fdb_write.h"
+#include "policy.h"
 #include "segment.h"
 
 #define NS_PER_S 1000000000ULL
@@ -78,18 +79,25 @@ static uint16_t segment_of(uint64_t key)
     return (uint16_t)(key >> 48);
 }
 
+static uint64_t mac_of(uint64_t key)
+{
+    return key & ((1ULL << 48) - 1);
+}
+
 /**
  * struct filter - which entries to remove
  * @port_id: of this port, or US_ANY
  * @segment: of this segment, or US_ANY
  * @pinned: pinned ones as well
  * @keep: but not in these segments; NULL: no exception
+ * @policy: but not what it knows; NULL: no exception
  */
 struct filter {
     uint32_t port_id;
     uint32_t segment;
     bool pinned;
     const struct port_tags *keep;
+    const struct policy *policy;
 };
 
 static bool filter_hits(const struct filter *f, const struct fdb_bucket *b, int i)
@@ -99,7 +107,8 @@ static bool filter_hits(const struct filter *f, const struct fdb_bucket *b, int 
 
     return key != FDB_EMPTY && (f->port_id == US_ANY || f->port_id == (port & FDB_PORT_MASK)) &&
            (f->segment == US_ANY || f->segment == segment_of(key)) && (f->pinned || !(port & FDB_PINNED)) &&
-           !(f->keep && port_tags_vid(f->keep, segment_of(key)) != VID_NONE);
+           !(f->keep && port_tags_vid(f->keep, segment_of(key)) != VID_NONE) &&
+           !(f->policy && f->policy->knows(f->policy, mac_of(key)));
 }
 
 static uint32_t remove_all(struct fdb *fdb, const struct filter *f)
@@ -137,6 +146,13 @@ uint32_t fdb_flush(struct fdb *fdb, uint32_t port_id, uint32_t segment)
 void fdb_retain(struct fdb *fdb, uint32_t port_id, const struct port_tags *tags)
 {
     const struct filter f = { .port_id = port_id, .segment = US_ANY, .pinned = true, .keep = tags };
+
+    remove_all(fdb, &f);
+}
+
+void fdb_police(struct fdb *fdb, uint32_t port_id, const struct policy *policy)
+{
+    const struct filter f = { .port_id = port_id, .segment = US_ANY, .policy = policy };
 
     remove_all(fdb, &f);
 }

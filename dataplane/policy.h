@@ -30,9 +30,12 @@
  * @verdict: DROP_none, or the reason why the frame goes no further; looks at the canonical frame's
  *      snapshot (the first POLICY_VIEW bytes at most), its lengths, segment and pcp only, and changes nothing.
  *      POLICY_MORE is legal as long as the snapshot is shorter than the frame and than POLICY_VIEW.
+ * @knows: false if no frame from this MAC address (a little-endian number of 48 bits) passes: what was learned of it
+ *      before is forgotten.  Control thread.
  */
 struct policy {
     enum drop_reason (*verdict)(const struct policy *policy, const struct frame *f);
+    bool (*knows)(const struct policy *policy, uint64_t mac);
 };
 
 /* The policy of a source port for this burst; RCU: valid until the worker's next quiescent state. */

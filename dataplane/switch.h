@@ -60,7 +60,7 @@ int switch_port_set_tags(struct switch_core *core, struct port *p, const struct 
 int switch_port_set_macs(struct switch_core *core, struct port *p, const uint8_t (*mac)[6], uint32_t n);
 /*
  * Control: what the port may send from now on; NULL: everything.  The port owns the policy.  When it returns, the former
- * one has judged its last frame, and, unless everything may pass, what it let the switch learn is forgotten.
+ * one has judged its last frame, and learned addresses that the new one does not know are forgotten.
  */
 void switch_port_set_policy(struct switch_core *core, struct port *p, const struct policy *policy);
 

@@ -164,7 +164,7 @@ void switch_port_set_policy(struct switch_core *core, struct port *p, const stru
     rcu_wait();
     free((void *)(uintptr_t)before);
     if (policy && atomic_load_explicit(&p->fdb_count, memory_order_relaxed))
-        fdb_flush(core->fdb, p->id, US_ANY);
+        fdb_police(core->fdb, p->id, policy);
 }
 
 static bool macs_have(const struct pinned_macs *macs, uint64_t mac)

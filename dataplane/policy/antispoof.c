@@ -176,6 +176,11 @@ static enum drop_reason antispoof_verdict(const struct policy *policy, const str
     return __builtin_expect(is_plain(pairs, f), 1) ? DROP_none : judge(pairs, f);
 }
 
+static bool antispoof_knows(const struct policy *policy, uint64_t mac)
+{
+    return pairs_have_mac(&((const struct antispoof *)policy)->pairs, mac);
+}
+
 int antispoof_create(const struct us_guard_pair *pair, uint32_t n, const struct policy **out)
 {
     const int rc = pairs_check(pair, n);
@@ -186,7 +191,7 @@ int antispoof_create(const struct us_guard_pair *pair, uint32_t n, const struct 
     a = malloc(sizeof(*a) + pairs_bytes(n));
     if (!a)
         return -ENOMEM;
-    a->policy.verdict = antispoof_verdict;
+    a->policy = (struct policy){ .verdict = antispoof_verdict, .knows = antispoof_knows };
     pairs_fill(&a->pairs, a + 1, pair, n);
     *out = &a->policy;
     return 0;

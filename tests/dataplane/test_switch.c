@@ -203,6 +203,13 @@ static enum drop_reason segment_7_odd_payload(const struct policy *policy, const
     return f->segment == 7 && (f->hdr[20] & 1) ? DROP_none : DROP_policy;
 }
 
+static bool knows_everybody(const struct policy *policy, uint64_t mac)
+{
+    (void)policy;
+    (void)mac;
+    return true;
+}
+
 /* Each frame, those of a run too, and before its source is learned. */
 TEST(policy_is_asked)
 {
@@ -210,7 +217,7 @@ TEST(policy_is_asked)
     uint8_t data[100];
 
     REQUIRE(policy);
-    policy->verdict = segment_7_odd_payload;
+    *policy = (struct policy){ .verdict = segment_7_odd_payload, .knows = knows_everybody };
     setup();
     access_port(0, 7);
     access_port(1, 7);

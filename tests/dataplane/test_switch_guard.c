@@ -166,7 +166,7 @@ TEST(a_run_of_forbidden_frames)
     teardown();
 }
 
-/* What is dropped teaches nothing, and what was learned before a guard is forgotten with it; pins stay. */
+/* What is dropped teaches nothing, and what a new guard does not know is forgotten; pins stay. */
 TEST(learned_addresses)
 {
     const uint8_t pinned[1][6] = { { 2, 0, 0, 0, 0, 0x0a } };
@@ -192,11 +192,13 @@ TEST(learned_addresses)
     CHECK_EQ(page.fdb_entries, 2);
     CHECK_EQ(drop_in(0, DROP_guard_mac), 1);
 
-    /* A second address of its own is learned as ever, and forgotten with the next guard. */
+    /* A second address of its own is learned as ever, until it is none any more. */
     packet_make(&p, PACKET_TCP);
     p.data[AT_SOURCE + 5] = 0x0b, p.data[AT_IPV4_SOURCE + 3] = 6;
     put_packet(0, &p, UNTAGGED);
     run(0);
+    CHECK_EQ(page.fdb_entries, 3);
+    guard(0, own_pairs, OWN_PAIRS);             /* told again */
     CHECK_EQ(page.fdb_entries, 3);
     guard(0, own_pairs, 1);
     CHECK_EQ(page.fdb_entries, 2);

@@ -15,7 +15,7 @@
  *
  * BUG options_not_compared policy/antispoof_ipv6.c
  *   - if (len != OPTION_UNIT || le64toh(named) != mac)
- *   + if (len != OPTION_UNIT)
+ *   + if (len != OPTION_UNIT || (le64toh(named) ^ mac) >> 48)
  *   ! not true
  *
  * BUG looks_behind_the_snapshot policy/antispoof_priv.h
