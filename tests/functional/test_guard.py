@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import os
+import subprocess
 import tempfile
 import threading
 import time
@@ -198,19 +199,15 @@ def test_killed_processes_open_no_hole(switch: Switch, layout: str) -> None:
     guest.front.recv_frames(1)
     try:
         with Shouting(guest, [lie, truth, lie]):
-            for kill in ("dataplane", "daemon", "both") * 2:
+            for _ in range(3):
                 assert set(hear(victim, 50)) == {truth}
-                old = switch.dataplane_pid
-                if kill != "daemon":
-                    switch.kill_dataplane()
-                if kill != "dataplane":
-                    switch.restart_daemon()
-                if kill != "daemon":
-                    switch.wait_replaced(old)
+                switch.wait_replaced(switch.kill_dataplane())
+                assert set(hear(victim, 50)) == {truth}
+                switch.restart_daemon()
                 assert set(hear(victim, 50)) == {truth}
         assert guard_drops(lab, guest.name)["guard_ip"] > 0
         shown = lab.show(guest.name)["port"]["guard"]
-        assert shown == {"pairs": [{"mac": text(guest.mac), "ip": f"{IP4}"}]}
+        assert shown == {"pairs": [{"mac": text(guest.mac), "ip": IP4}]}
     finally:
         lab.close()
 
@@ -286,6 +283,22 @@ def lease(host: Namespace, ifname: str, router: Namespace, router_if: str) -> No
             os.kill(int(Path(directory, "pid").read_text()), 15)
 
 
+def fetch(client: Namespace, server: Namespace, where: str, directory: Path) -> None:
+    """A file of some megabytes, by TCP."""
+    made = os.urandom(4 << 20)
+    (directory / "file").write_bytes(made)
+    got = directory / "got"
+    command = ["ip", "netns", "exec", server.name, "busybox", "httpd", "-f", "-p", "80",
+               "-h", str(directory)]  # fmt: skip
+    with subprocess.Popen(command) as serving:
+        try:
+            wait_for(lambda: ":80 " in must(server, "ss", "-Hltn"), "a server that listens")
+            must(client, "busybox", "wget", "-q", "-O", str(got), f"http://{where}/file")
+        finally:
+            serving.kill()
+    assert got.read_bytes() == made
+
+
 def advertise(router: Namespace, ifname: str) -> None:
     with raw_socket(router, ifname) as raw:
         source = next(
@@ -325,16 +338,10 @@ def test_an_honest_kernel_notices_nothing(
             answers = echo.ping(host, address, 5, interval=0.02, size=size)
             assert answers.lost == 0, f"{address}, {size} bytes: {answers}"
         must(host, "ping", "-c", "5", "-i", "0.05", "-W", "5", "-s", "5000", address)  # fragments
-    made = os.urandom(4 << 20)
-    (tmp_path / "file").write_bytes(made)
-    for source, target, where in ((host, router, ROUTER), (router, host, f"[{from_mac(PREFIX)}]")):
-        must(target, "sh", "-c", f"busybox httpd -p 80 -h {tmp_path}")
-        must(source, "busybox", "wget", "-q", "-O", str(tmp_path / "got"), f"http://{where}/file")
-        assert (tmp_path / "got").read_bytes() == made
+    fetch(host, router, ROUTER, tmp_path)
+    fetch(router, host, f"[{from_mac(PREFIX)}]", tmp_path)
     assert guard_drops(lab, "honest") == Counter()
-    shown = lab.show("honest")
-    assert shown["incoming"]["frames"] > 1000
-    assert shown["incoming"]["gso"] > 0
+    assert lab.show("honest")["incoming"]["gso"] > 0
 
 
 @needs_root
@@ -351,9 +358,10 @@ def test_a_kernel_with_a_stolen_address(
         nodad = ["nodad"] if ":" in address else []
         must(host, "ip", "address", "add", f"{address}/{size}", "dev", ifname, *nodad)
         assert host.run(["ping", "-c", "2", "-i", "0.2", "-W", "1", "-I", address, target]).rc
+    must(host, "ip", "neighbor", "flush", "dev", ifname)  # it still asks in the stolen one's name
     must(host, "ping", "-c", "2", "-i", "0.2", "-W", "2", "-I", LEASE, ROUTER)
     assert guard_drops(lab, "honest")["guard_arp"] > 0
     assert guard_drops(lab, "honest")["guard_ip"] > 0
-    known = must(router, "ip", "neighbor", "show", "dev", router_if)
-    assert not [address for address in stolen if f"{address} " in known and MAC in known.split(
-        f"{address} ")[1].splitlines()[0]]  # fmt: skip
+    lines = must(router, "ip", "neighbor", "show", "dev", router_if).splitlines()
+    assert LEASE in [line.split()[0] for line in lines if MAC in line]
+    assert not [line for line in lines if line.split()[0] in stolen]
