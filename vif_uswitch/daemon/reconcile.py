@@ -215,6 +215,7 @@ class Reconciler:
         """Makes ``port``, new or changed, desired and real; or raises, and all is as before."""
         before = self.desired
         former = before.ports.get(port.name)
+        ports.check_size(port)
         await self._commit(ports.put_port(before, port, create_segments))
         try:
             await self._apply(port)
@@ -292,7 +293,12 @@ class Reconciler:
         async with self._change:
             former = ports.uplink(self.desired, name)
             port = rows.with_row(former, vid, segment)
-            await self._replace(former, port, create_segments)
+            if port != former and name in self._failures:
+                # Its adapter is away; who brings a row need not wait for it.
+                ports.check_size(port)
+                await self._commit(ports.put_port(self.desired, port, create_segments))
+            else:
+                await self._replace(former, port, create_segments)
             return port, former
 
     async def _replace(self, former: Port, port: Port, create_segments: bool) -> None:

@@ -26,7 +26,7 @@ from vif_uswitch.daemon.model import Kind, Mode
 from vif_uswitch.daemon.ports import Desired, Port, Segment
 from vif_uswitch.daemon.state import StateStore
 from vif_uswitch.dataplane.base import GuardPair
-from vif_uswitch.exceptions import ResourceExhausted, StateDamaged, Unavailable
+from vif_uswitch.exceptions import InvalidInput, ResourceExhausted, StateDamaged, Unavailable
 
 OLD = Desired({"a": Port(0, "a", Kind.VHOST, "/v/a.sock")}, {"s": Segment(1, "s")})
 NEW = ports.put_port(OLD, Port(1, "b", Kind.TAP, ifname="t0", segment="s"))
@@ -375,3 +375,14 @@ def test_an_unreadable_file_is_no_empty_state(
     (tmp_path / "state.json").mkdir()
     with pytest.raises(Unavailable, match="cannot be read"):
         StateStore(str(tmp_path)).load()
+
+
+def test_a_port_that_today_would_be_too_long_is_read() -> None:
+    """Earlier releases took it; an upgrade must not end there."""
+    names = {f"{i:04}".ljust(64, "x"): i for i in range(1, 513)}
+    trunk = tuple((i, name) for name, i in names.items())
+    port = Port(0, "a", Kind.VHOST, "/v/a.sock", trunk=trunk, description="\U0001f600" * 256)
+    desired = Desired({"a": port}, {name: Segment(i, name) for name, i in names.items()})
+    with pytest.raises(InvalidInput, match="too long"):
+        ports.check_size(port)
+    assert state.decode(state.encode(desired), "x") == desired

@@ -147,6 +147,26 @@ def test_an_uplink_of_the_api(control: Control) -> None:
             client.call("uplink.map", name="up0", vid=None)
 
 
+def test_a_row_of_an_uplink_whose_adapter_is_away(control: Control) -> None:
+    async def lose() -> None:
+        control.rec.port_lost(0, "eth7 is gone")
+
+    async def heal() -> None:
+        control.rec._not_before.clear()
+        await control.rec.heal()
+
+    with control.client() as client:
+        client.uplink_ensure({"name": "up0", "ifname": "eth7"})
+        control.fabric.fail["up0"] = Conflict("device", "eth7", "is not there")
+        control.on_loop(lose)
+        answer = client.uplink_map("up0", 100, "blue", create_segments=True)
+        assert answer["changed"] and "eth7" in answer["uplink"]["port"]["reason"]
+        assert control.store.load().port("up0").trunk == ((100, "blue"),)
+        control.fabric.fail.clear()
+        control.on_loop(heal)
+        assert control.fabric.ports[0].tags == (TagRow(100, 1),)
+
+
 def test_marks_that_no_uplink_can_have_are_damage() -> None:
     good = rows.with_row(CONF, 200, "red")
     desired = ports.put_port(Desired(), good, create_segments=True)
