@@ -32,6 +32,10 @@ def changeable(parser: argparse.ArgumentParser) -> None:
         help="anti-spoofing: it may send from this MAC address, and from this IP address or prefix"
         " with it; repeat it for more (replaces all; without any, nothing is checked)",
     )  # fmt: skip
+    option(
+        "--external-id", metavar="KEY=VALUE", action="append", type=key_value,
+        help="whose it is, for other programs; repeat it for more",
+    )  # fmt: skip
     limit_options(parser)
 
 
@@ -47,10 +51,6 @@ def limit_options(parser: argparse.ArgumentParser) -> None:
     option("--max-kpps", type=int, metavar="N", help="1000 frames a second it may send, 0: any")
     option("--max-burst-kpps", type=int, metavar="N", help="1000 frames at once, 0: 80 %% of it")
     option("--description", metavar="TEXT")
-    option(
-        "--external-id", metavar="KEY=VALUE", action="append", type=key_value,
-        help="whose it is, for other programs; repeat it for more",
-    )  # fmt: skip
     option("--down", action="store_true", help="cut it off: it neither sends nor receives")
 
 

@@ -111,3 +111,9 @@ def test_uplink_map(control: Control, ctl: Ctl) -> None:
 
 def test_show_names_the_directory_of_sockets(control: Control, ctl: Ctl) -> None:
     assert ctl("show") == 0 and f"sockets    {control.vhost}\n" in ctl.out
+
+
+def test_uplinks_take_no_option_that_would_be_ignored(control: Control, ctl: Ctl) -> None:
+    for option in ("--external-id owner=me", f"--allow {MAC}"):
+        assert ctl(f"uplink add up0 --ifname eth7 {option}") == 2
+        assert "unrecognized arguments" in ctl.err
