@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vif_uswitch.api.guard import Guard, GuardPair
 from vif_uswitch.api.types import PortChanges, PortSpec, TrunkRow
 from vif_uswitch.daemon import ports, state
 from vif_uswitch.daemon.addresses import format_mac, parse_mac
@@ -122,6 +123,11 @@ def test_addresses_of_groups_and_nobody(text: str) -> None:
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 SEGMENTS = st.sampled_from(["s", "t", "u"])
 MACS = st.lists(st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"]), max_size=2)
+IPS = st.none() | st.sampled_from(["10.0.0.1", "10.0.0.9/24", "::/0", "FD00::1/64", "1.2.3.4.5"])
+GUARDS = st.lists(
+    st.builds(GuardPair, mac=st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:0A"]), ip=IPS),
+    max_size=3,
+).map(lambda pairs: Guard(pairs=tuple(pairs)))
 CHANGES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
@@ -131,6 +137,8 @@ CHANGES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         ).map(tuple),
         "macs": MACS.map(tuple),
         "admin_up": st.booleans(),
+        "guard": st.none() | GUARDS,
+        "external_ids": st.dictionaries(NAMES, st.sampled_from(["x", "", "\n"]), max_size=2),
     },
 )
 STEPS: st.SearchStrategy[tuple[str, str, dict[str, Any]]] = st.one_of(
