@@ -47,7 +47,10 @@ class Domains:
         guest.virt_type = self.virt_type
         guest.name, guest.uuid = server.name, server.uuid
         guest.memory, guest.vcpus = MEMORY_KIB, 1
-        guest.os_type, guest.os_mach_type = "hvm", "q35"
+        guest.os_type, guest.os_mach_type = "hvm", "pc"  # Nova's default for x86
+        # Interfaces are plugged into a running guest by ACPI.
+        guest.features = [vconfig.LibvirtConfigGuestFeatureACPI(),
+                          vconfig.LibvirtConfigGuestFeatureAPIC()]  # fmt: skip
         guest.os_kernel, guest.os_initrd = str(self._kernel), str(self._initramfs)
         guest.os_cmdline = self.machine.kernel_line(server.name, network)
         guest.cpu = vconfig.LibvirtConfigGuestCPU()
