@@ -7,6 +7,7 @@ import configparser
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,12 +30,14 @@ AGENT_TYPE = "Userspace switch agent"
 VLANS = "physnet1:100:199,physnet2:100:199"  # nobody has an uplink to physnet2
 
 
-def until(condition: Callable[[], object], what: str, timeout: float = PATIENCE_S) -> None:
+def until(
+    condition: Callable[[], object], what: str, timeout: float = PATIENCE_S, pause: float = 0.05
+) -> None:
     """Wait for something that must become true."""
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, f"waited {timeout:g} s in vain: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def write_ini(path: Path, sections: dict[str, dict[str, object]]) -> Path:
@@ -125,12 +128,13 @@ class Neutron:
             "DEFAULT": {
                 "auth_strategy": "noauth", "core_plugin": "ml2", "service_plugins": "",
                 "transport_url": "fake:/", "state_path": self.directory, "log_file": self.log,
-                "api_paste_config": paste, "agent_down_time": AGENT_DOWN_S, "debug": True,
+                "api_paste_config": paste, "agent_down_time": AGENT_DOWN_S,
                 "send_events_interval": 1, "dhcp_agent_notification": False,
                 "rpc_response_timeout": 20,
             },
             "nova": {"auth_type": "admin_token", "endpoint": nova.url, "token": "x"},
-            "database": {"connection": f"sqlite:///{self.directory}/neutron.sqlite"},
+            "database": {"connection": f"sqlite:///{self.directory}/neutron.sqlite",
+                         "sqlite_synchronous": False},
             "oslo_concurrency": {"lock_path": self.directory / "lock"},
             "ml2": {
                 "type_drivers": "flat,vlan,local", "tenant_network_types": "vlan",
@@ -157,6 +161,10 @@ class Neutron:
             "binary": "neutron-uswitch-agent", "agent_type": AGENT_TYPE, "host": host,
             "topic": "N/A", "configurations": configurations, "start_flag": True,
         })  # fmt: skip
+
+    def nova_plug(self, choice: str) -> None:
+        """For ports that are bound from now on."""
+        self._tell(nova_plug=choice)
 
     def _tell(self, **commands: object) -> None:
         assert self._process.stdin is not None
@@ -211,7 +219,8 @@ class Neutron:
         return str(self.port(port_id)["status"])
 
     def wait_status(self, port_id: str, status: str) -> None:
-        until(lambda: self.status(port_id) == status, f"port {port_id} is {status}")
+        # Asked seldom: neutron-server has better to do.
+        until(lambda: self.status(port_id) == status, f"port {port_id} is {status}", pause=0.2)
 
     def agent(self, host: str) -> Json | None:
         agents = self.call("GET", f"/agents?host={host}")["agents"]
@@ -235,9 +244,9 @@ class Agent:
         self.log = directory / "agent.log"
         self._config = write_ini(directory / "agent.conf", {
             "DEFAULT": {"host": host, "transport_url": "fake:/", "state_path": directory,
-                        "log_file": self.log, "debug": True, "rpc_response_timeout": 20},
+                        "log_file": self.log, "rpc_response_timeout": 20},
             "oslo_concurrency": {"lock_path": directory / "lock"},
-            "agent": {"report_interval": 1, "quitting_rpc_timeout": 5},
+            "agent": {"report_interval": 2, "quitting_rpc_timeout": 5},
             "uswitch": {"control_socket": switch.control, "timeout": 5, **options},
         })  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
@@ -257,7 +266,7 @@ class Agent:
         if wait:
             seen = self._passes()
             until(lambda: self._passes() > seen, f"the agent of {self.host} has started")
-            until(lambda: self.neutron.is_alive(self.host), f"{self.host} reports")
+            until(lambda: self.neutron.is_alive(self.host), f"{self.host} reports", pause=0.2)
         return self
 
     def _passes(self) -> int:
@@ -265,6 +274,10 @@ class Agent:
 
     def text(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
+
+    def tracebacks(self) -> list[str]:
+        """Of ours; Neutron's own agent logs one whenever a heartbeat gets no answer in time."""
+        return re.findall(r"ERROR vif_uswitch\S* .*Traceback.*", self.text())
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)

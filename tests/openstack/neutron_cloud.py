@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ class Guest:
         shown: Json = self.switch.client.port_show(self.id)["port"]
         return shown
 
+    def wait(self, what: str, condition: Callable[[Json], object]) -> None:
+        """Until the agent has set this, and the dataplane has it."""
+        until(lambda: condition(self.show()), what)
+        # What is shown is what is wanted; changes come one after the other, so this one is later.
+        self.switch.client.port_set(self.id, {})
+
     def drops(self, reason: str) -> int:
         found = self.switch.client.port_show(self.id)["drops"]
         return sum(drop["frames"] for drop in found if drop["reason"] == reason)
@@ -111,8 +118,7 @@ class Cloud:
         self.wire = self.bed.raw("far0")
         self.switch.wait_link("up0")
         self.neutron.wait()
-        until(lambda: self.neutron.is_alive("host1"), "host1 reports", 60)
-        until(self.knows_uplink, "host1 knows its uplink")
+        until(self.knows_uplink, "host1 reports its uplink", 60, pause=0.2)
         return self
 
     def knows_uplink(self) -> bool:
@@ -149,15 +155,19 @@ class Cloud:
     def guest(self, network: str, *, start: bool = True, **values: Any) -> Guest:
         """Bound, plugged, wired and ACTIVE."""
         guest = self.unwired(network, **values).plug(start)
-        self.neutron.wait_status(guest.id, "ACTIVE")
+        self.wait_active(guest)
         return guest
 
     def guests(self, network: str, count: int = 2, **values: Any) -> list[Guest]:
         """Several at once: the agent wires them in one pass."""
         made = [self.unwired(network, **values).plug() for _ in range(count)]
         for guest in made:
-            self.neutron.wait_status(guest.id, "ACTIVE")
+            self.wait_active(guest)
         return made
+
+    def wait_active(self, guest: Guest) -> None:
+        until(lambda: guest.show()["segment"] == guest.network, "it is in its network")
+        self.neutron.wait_status(guest.id, "ACTIVE")
 
     def unwired(self, network: str, **values: Any) -> Guest:
         """Bound, and not plugged."""
@@ -166,6 +176,13 @@ class Cloud:
         return guest
 
     # ---- what there is ----
+
+    def on_wire(self, data: bytes) -> int | None:
+        """The tag with which this frame leaves the uplink; None: untagged."""
+        while True:
+            tag, got = self.wire.receive(data[12:14])
+            if got == data:
+                return tag
 
     def rows(self) -> dict[int | None, str]:
         """VLAN id (None: untagged) -> segment, of the uplink."""

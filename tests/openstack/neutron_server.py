@@ -6,8 +6,8 @@
 Neutron has its options in one global object, as Nova has: each needs a process
 of its own.  Standard input has a command a line, as a JSON object: {"cut": true
 or false} (the relay, see there), {"report": STATE} (an agent's heartbeat, of a
-host that need not be there).  Each is answered by a line; the end of them ends
-the process.
+host that need not be there), {"nova_plug": ...} (our driver's option).  Each is
+answered by a line; the end of them ends the process.
 """
 
 from __future__ import annotations
@@ -30,6 +30,25 @@ class ApiServer(ThreadingMixIn, WSGIServer):
 class Quiet(WSGIRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Neutron logs its requests itself."""
+
+
+def one_at_a_time(application: Any) -> Any:
+    """Requests and RPC take turns: sqlite lets one transaction write, and refuses the others."""
+    from oslo_messaging.rpc.dispatcher import RPCDispatcher
+
+    turn = threading.RLock()
+    dispatch = RPCDispatcher.dispatch
+
+    def dispatch_in_turn(self: Any, incoming: Any) -> Any:
+        with turn:
+            return dispatch(self, incoming)
+
+    def answer_in_turn(environ: Any, start_response: Any) -> Any:
+        with turn:
+            return list(application(environ, start_response))
+
+    RPCDispatcher.dispatch = dispatch_in_turn
+    return answer_in_turn
 
 
 def make_tables(directory: Path) -> None:
@@ -70,12 +89,18 @@ def main(directory: Path) -> None:
     from tests.openstack.neutron_relay import ServerEnd
 
     relay = ServerEnd(str(directory / "relay.sock"))
-    server = make_server("127.0.0.1", 0, application, ApiServer, Quiet)
+    server = make_server("127.0.0.1", 0, one_at_a_time(application), ApiServer, Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
+    driver = plugin.mechanism_manager.mech_drivers["uswitch"].obj
+    commands = {
+        "cut": relay.cut,
+        "report": report,
+        "nova_plug": lambda value: setattr(driver, "nova_plug", value),
+    }
     for line in sys.stdin:
         for command, value in json.loads(line).items():
-            relay.cut(value) if command == "cut" else report(value)
+            commands[command](value)
         print("done", flush=True)
     os._exit(0)
 

@@ -82,7 +82,7 @@ def test_socket_path_too_long(cloud: Cloud) -> None:
     cloud.neutron.heartbeat("deep", **{**GOOD, "vhostuser_socket_dir": "/" + "d" * 80})
     port = cloud.port(cloud.network(), host="deep")
     assert port["binding:vif_type"] == FAILED
-    assert cloud.neutron.logged("has 122 bytes, the kernel takes 107. Make vhost_socket_dir of")
+    assert cloud.neutron.logged("has 123 bytes, the kernel takes 107. Make vhost_socket_dir of")
 
 
 def test_uswitchd_away(cloud: Cloud) -> None:

@@ -52,7 +52,7 @@ def test_frames_leave_the_uplink_with_their_network_s_tag(cloud: Cloud) -> None:
         guest = cloud.guest(network)
         data = frames.arp(guest.mac, guest.ip, "10.0.0.250")
         guest.send(data)
-        assert cloud.wire.receive(frames.ETH_ARP) == (tag, data)
+        assert cloud.on_wire(data) == tag
     assert cloud.rows() == {cloud.vlan(red): red, cloud.vlan(blue): blue, None: flat}
 
 
@@ -121,14 +121,14 @@ def test_an_allowed_pair_lets_in_and_its_removal_shuts_out(cloud: Cloud) -> None
     ]
     guarded = a.show()["guard"]
     cloud.neutron.change("port", a.id, allowed_address_pairs=pairs)
-    until(lambda: a.show()["guard"] != guarded, "the pairs are in the switch")
+    a.wait("the pairs are in the switch", lambda port: port["guard"] != guarded)
     passes(a, b, src="10.0.0.200")
     passes(a, b, src="192.168.5.9", src_mac=OTHER_MAC)
     dies(a, b, a.say(b, src="192.168.5.9"), "guard_ip")
     dies(a, b, a.say(b, src_mac=OTHER_MAC), "guard_ip")
     assert a.show()["macs"] == [a.mac.hex(":")], "an allowed MAC is nobody's own"
     cloud.neutron.change("port", a.id, allowed_address_pairs=[])
-    until(lambda: a.show()["guard"] == guarded, "they are gone again")
+    a.wait("they are gone again", lambda port: port["guard"] == guarded)
     dies(a, b, lie, "guard_ip")
 
 
@@ -136,10 +136,10 @@ def test_port_security_off_and_on_again(cloud: Cloud) -> None:
     a, b = cloud.guests(cloud.network())
     guarded = a.show()["guard"]
     cloud.neutron.change("port", a.id, port_security_enabled=False, security_groups=[])
-    until(lambda: a.show()["guard"] is None, "unguarded")
+    a.wait("unguarded", lambda port: port["guard"] is None)
     passes(a, b, src="10.0.0.77", src_mac=OTHER_MAC)
     cloud.neutron.change("port", a.id, port_security_enabled=True)
-    until(lambda: a.show()["guard"] == guarded, "guarded")
+    a.wait("guarded", lambda port: port["guard"] == guarded)
     dies(a, b, a.say(b, src="10.0.0.77"), "guard_ip")
 
 
@@ -175,7 +175,9 @@ def test_nobody_takes_the_address_of_another_port(cloud: Cloud) -> None:
     network = cloud.network()
     a, b = cloud.guests(network)
     thief = cloud.guest(network, port_security_enabled=False)
-    thief.send(thief.say(a, src_mac=b.mac, dst_mac=frames.BROADCAST))
+    lie = thief.say(a, src_mac=b.mac, dst_mac=frames.BROADCAST)
+    thief.send(lie)
+    assert a.receive() == b.receive() == lie
     passes(a, b)
 
 
@@ -185,7 +187,7 @@ def test_nobody_takes_the_address_of_another_port(cloud: Cloud) -> None:
 def test_admin_state_down_and_up(cloud: Cloud) -> None:
     a, b = cloud.guests(cloud.network())
     cloud.neutron.change("port", a.id, admin_state_up=False)
-    until(lambda: not a.show()["admin_up"], "down in the switch")
+    a.wait("down in the switch", lambda port: not port["admin_up"])
     cloud.neutron.wait_status(a.id, "DOWN")
     a.send(a.say(b, dst_mac=frames.BROADCAST))
     cloud.neutron.change("port", a.id, admin_state_up=True)

@@ -82,6 +82,9 @@ class UswitchAgentLoop(CommonAgentLoop):
             if changed or all_due:
                 self.wirer.sweep(whole=all_due)
             return devices, failed
+        except oslo_messaging.MessagingException as error:
+            LOG.warning("neutron-server cannot be asked: %s; all ports are looked at again", error)
+            return previous, True
         except Exception:
             LOG.exception("Error in the agent's loop; all ports are looked at again")
             return previous, True
@@ -102,8 +105,8 @@ class UswitchAgentLoop(CommonAgentLoop):
             answer = self.plugin_rpc.get_devices_details_list_and_failed_devices(
                 self.context, list(devices), self.agent_id, host=cfg.CONF.host
             )
-        except Exception:
-            LOG.exception("neutron-server does not tell about ports %s", ", ".join(sorted(devices)))
+        except oslo_messaging.MessagingException as error:
+            LOG.warning("neutron-server cannot be asked about %d ports: %s", len(devices), error)
             return True
         for details in answer["devices"]:
             self._treat(details)
