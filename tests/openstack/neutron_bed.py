@@ -264,12 +264,12 @@ class Agent:
                 cwd=TOP, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
         if wait:
-            seen = self._passes()
-            until(lambda: self._passes() > seen, f"the agent of {self.host} has started")
+            seen = self.starts()
+            until(lambda: self.starts() > seen, f"the agent of {self.host} has started")
             until(lambda: self.neutron.is_alive(self.host), f"{self.host} reports", pause=0.2)
         return self
 
-    def _passes(self) -> int:
+    def starts(self) -> int:
         return self.text().count("Userspace switch agent started")
 
     def text(self) -> str:

@@ -55,15 +55,20 @@ def shown(switch: Switch, port_id: str) -> Json:
     return port
 
 
+def inactive_binding(cloud: Cloud, guest: Guest) -> Json:
+    """What Nova asks for before it moves a guest."""
+    body = {"binding": {"host": "host2", "project_id": "p1"}}
+    made: Json = cloud.neutron.call("POST", f"/ports/{guest.id}/bindings", body)["binding"]
+    return made
+
+
 def test_live_migration(cloud: Cloud, host2: Host) -> None:
     network = cloud.network()
     guest, other = cloud.guests(network)
     told = cloud.nova.plugged(guest.id)
 
     # Nova prepares the destination: a second, inactive binding, and a plug.
-    binding = cloud.neutron.call(
-        "POST", f"/ports/{guest.id}/bindings", {"binding": {"host": "host2"}}
-    )["binding"]
+    binding = inactive_binding(cloud, guest)
     assert binding["vif_type"] == "vhostuser"
     assert Path(binding["vif_details"]["vhostuser_socket"]).parent == host2.switch.vhost
     there = Guest(host2.switch, cloud.neutron.port(guest.id)).plug(start=False)
@@ -93,11 +98,10 @@ def test_live_migration(cloud: Cloud, host2: Host) -> None:
 def test_a_migration_that_is_given_up(cloud: Cloud, host2: Host) -> None:
     guest = cloud.guest(cloud.network(), start=False)
     told = cloud.nova.plugged(guest.id)
-    path = f"/ports/{guest.id}/bindings"
-    cloud.neutron.call("POST", path, {"binding": {"host": "host2"}})
+    inactive_binding(cloud, guest)
     there = Guest(host2.switch, cloud.neutron.port(guest.id)).plug(start=False)
     until(lambda: cloud.nova.plugged(guest.id) > told, "Nova is told")
-    cloud.neutron.call("DELETE", f"{path}/host2")
+    cloud.neutron.call("DELETE", f"/ports/{guest.id}/bindings/host2")
     there.unplug()
     assert guest.show()["segment"] == guest.network
     assert cloud.neutron.status(guest.id) == "ACTIVE"
@@ -133,8 +137,8 @@ def test_the_agent_plugs_what_nobody_else_does(noop: Cloud) -> None:
 
 def test_what_nobody_plugged_while_no_agent_was_there(noop: Cloud) -> None:
     network = noop.network()
-    old = noop.unwired(network)
-    noop.neutron.change("port", old.id, name="announced")
+    old = noop.unwired(network, host="")
+    noop.neutron.change("port", old.id, binding__host_id="host1")
     until(lambda: there_is(noop, old.id), "the agent has made it")
     noop.agent.kill()
     new = noop.unwired(network)

@@ -41,7 +41,7 @@ def main() -> None:
         agent = build(cfg.CONF)
     except USwitchError as error:
         LOG.error("%s", error)
-        sys.exit(1)
+        sys.exit(f"{BINARY}: {error}")
     launcher = service.launch(cfg.CONF, agent, restart_method="mutate")
     sys.exit(launcher.wait())
 
