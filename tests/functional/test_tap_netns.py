@@ -148,7 +148,8 @@ def test_one_killed_needs_nobody(bed: Bed, port: Port) -> None:
     bed.switch.restart_daemon()
     port.answers()
     bed.switch.wait_replaced(bed.switch.kill_dataplane())
-    until(lambda: port.state["link"] == "up", "the port is up")
+    for name in (port.name, port.guest.name):
+        bed.switch.wait_link(name)
     port.answers()
 
 
