@@ -22,6 +22,9 @@ from testbed.daemons import Switch, installed
 from vif_uswitch.daemon.tap_helper import PATH
 
 PATIENCE_S = 10.0
+# As much of uswitch-tap@.service as can be had without systemd.
+CONFINED = ("setpriv", "--no-new-privs", "--inh-caps=-all",
+            "--bounding-set=-all,+sys_admin,+setuid,+setgid")
 
 
 class Helper:
@@ -61,7 +64,8 @@ class Helper:
             except OSError:
                 break
             with peer:
-                running.append(subprocess.Popen([installed("uswitch-tap")], stdin=peer.fileno()))
+                command = [*CONFINED, str(installed("uswitch-tap"))]
+                running.append(subprocess.Popen(command, stdin=peer.fileno()))
             self.started += 1
         for one in running:  # uswitchd may still be connected
             one.terminate()

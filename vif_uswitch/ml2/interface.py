@@ -27,7 +27,7 @@ from neutron.agent.linux import interface, ip_lib
 from neutron.privileged.agent.linux import ip_lib as privileged
 
 from vif_uswitch.client import Client
-from vif_uswitch.exceptions import Conflict, DaemonUnreachable, InvalidInput
+from vif_uswitch.exceptions import Conflict, DaemonUnreachable, InvalidInput, NotFound
 from vif_uswitch.ml2 import conf as options
 
 LOG = logging.getLogger(__name__)
@@ -136,12 +136,15 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
 
     def _forget_stale(self, client: Client, port_id: str) -> None:
         """The device is new, so whatever port of that name there is has lost its own."""
-        for port in self._ask(client.port_list):
-            if port["name"] == port_id and port["type"] != "tap":
-                raise Conflict(
-                    "port", port_id, f"is a {port['type']} port of the switch: a guest's",
-                    f"See: uswitchctl port show {port_id}",
-                )  # fmt: skip
+        try:
+            kind = self._ask(partial(client.port_show, port_id))["port"]["type"]
+        except NotFound:
+            return
+        if kind != "tap":
+            raise Conflict(
+                "port", port_id, f"is a {kind} port of the switch: a guest's",
+                f"See: uswitchctl port show {port_id}",
+            )  # fmt: skip
         self._ask(partial(client.port_delete, port_id))
 
     @contextlib.contextmanager

@@ -124,6 +124,12 @@ class FakeClient:
         self._reach()
         return list(self.world.ports.values())
 
+    def port_show(self, name: str) -> dict[str, Any]:
+        self._reach()
+        if name not in self.world.ports:
+            raise NotFound("port", name, "does not exist")
+        return {"port": self.world.ports[name]}
+
     def port_ensure(self, port: dict[str, Any], *, create_segments: bool = False) -> Any:
         self._reach()
         self.world.did("port ensured")
