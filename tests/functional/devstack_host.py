@@ -18,11 +18,13 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +62,9 @@ class Host:
             cwd=TOP, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._child.stdout is not None
-        assert self._child.stdout.readline() == "ready\n", "the host did not start"
+        if self._child.stdout.readline() != "ready\n":
+            self._child.kill()
+            raise AssertionError("the host did not start, see above")
         self.pid = int(Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text())
 
     def __enter__(self) -> Host:
@@ -99,16 +103,19 @@ class Host:
 def furnish(directory: Path) -> None:
     """Directories, user stack, local.conf; before anything is hidden that must be copied."""
     plugin = directory / "vif-uswitch"
-    for source, target in ((SHIM, plugin / "shim"), (TOP / "devstack", plugin / "devstack"),
-                           (TOP / "etc", plugin / "etc"), (Path("/etc"), directory / "etc")):
-        run("cp", "-a", "--no-preserve=ownership" if source != Path("/etc") else "-a",
-            str(source), str(target))
-    (plugin / "bindep.txt").touch()
+    for source, target in ((SHIM, "shim"), (TOP / "devstack", "devstack"), (TOP / "etc", "etc")):
+        shutil.copytree(source, plugin / target)
+    run("cp", "-a", "/etc", str(directory / "etc"))
     run("mount", "--make-rprivate", "/")
     run("mount", "--bind", str(directory / "etc"), "/etc")
     for place in ("/run", "/var/lib", "/opt"):
         run("mount", "-t", "tmpfs", "-o", "mode=0755", "none", place)
     run("mount", "-t", "sysfs", "none", "/sys")  # of this network namespace
+    # Locked memory is accounted by uid, machine-wide: the next free one may be a switch's outside.
+    first = 20000 + 10 * (zlib.crc32(str(directory).encode()) % 4000)
+    with open("/etc/login.defs", "a") as file:
+        file.writelines(f"SYS_{kind}_MIN {first}\nSYS_{kind}_MAX {first + 9}\n"
+                        for kind in ("UID", "GID"))
     for group in ("kvm", "libvirt"):
         subprocess.run(["groupadd", "--force", "--system", group], check=True)
     remove_user("uswitch")
@@ -262,12 +269,13 @@ class FirstProcess:
             return
         assert (section["Type"], section["LimitMEMLOCK"]) == ("notify", "infinity")
         notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        path = f"/run/notify-{unit}"
+        path = f"{STACK}/notify-{unit}"
         Path(path).unlink(missing_ok=True)
         notified.bind(path)
         os.chmod(path, 0o666)
-        log = open("/run/uswitchd.log", "ab")  # noqa: SIM115
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
+        log = open(STACK / "uswitchd.log", "ab")  # noqa: SIM115
+        with contextlib.suppress(ValueError):  # in a container root may not
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
         main = subprocess.Popen([*identity(section["User"]), *program], stdout=log, stderr=log,
                                 env={"PATH": PATH, "NOTIFY_SOCKET": path})
         notified.settimeout(START_S)
