@@ -68,7 +68,7 @@ static unsigned send(struct port *p, uint32_t len)
 {
     uint8_t room[HDR_ROOM + 64] = { 0 };
     static const uint8_t rest[1514];
-    const struct iovec iov = { (void *)(uintptr_t)rest, len - 64 };
+    struct iovec iov = { (void *)(uintptr_t)rest, len - 64 };
     struct frame f = { .hdr = room + HDR_ROOM, .hdr_len = 64, .len = len, .out_vid = US_VID_UNTAGGED, .iov = &iov,
                        .n_iov = len > 64 };
     struct frame *const list[1] = { &f };

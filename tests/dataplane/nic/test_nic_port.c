@@ -73,7 +73,7 @@ static void end(struct port *p)
 static unsigned send(struct port *p, uint32_t flow, uint16_t vid)
 {
     uint8_t room[HDR_ROOM + 64] = { 0 }, payload[36] = { 0xab };
-    const struct iovec rest = { payload, sizeof(payload) };
+    struct iovec rest = { payload, sizeof(payload) };
     struct frame f = { .hdr = room + HDR_ROOM, .hdr_len = 64, .len = 100, .iov = &rest, .n_iov = 1, .out_vid = vid };
     struct frame *const list[1] = { &f };
 
