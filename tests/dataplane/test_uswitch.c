@@ -291,43 +291,6 @@ TEST(tables_and_limits)
     uswitch_destroy(us);
 }
 
-TEST(guards)
-{
-    struct uswitch *us = make_switch(0);
-    static struct us_port_guard guard = { .port_id = 1, .guarded = 1, .n = US_GUARD_PAIRS_MAX };
-    static const struct us_guard_pair pair = { .mac = { 2, 0, 0, 0, 0, 1 }, .family = US_GUARD_IPV4, .prefix_len = 24,
-                                               .ip = { 10, 0, 0, 0 } };
-
-    for (unsigned i = 0; i < US_GUARD_PAIRS_MAX; i++)
-        guard.pair[i] = pair;
-    CHECK_EQ(uswitch_port_guard(us, &guard), -ENOENT);
-    guard.port_id = US_PORTS_MAX;
-    CHECK_EQ(uswitch_port_guard(us, &guard), -ENOENT);
-    guard.port_id = 1;
-    CHECK_EQ(add_simple(us, 1), 0);
-    CHECK_EQ(uswitch_port_guard(us, &guard), 0);
-    guard.n = US_GUARD_PAIRS_MAX + 1;
-    CHECK_EQ(uswitch_port_guard(us, &guard), -E2BIG);
-    guard.n = UINT32_MAX;
-    CHECK_EQ(uswitch_port_guard(us, &guard), -E2BIG);
-    guard.n = US_GUARD_PAIRS_MAX;
-    guard.pair[US_GUARD_PAIRS_MAX - 1].ip[3] = 1;
-    CHECK_EQ(uswitch_port_guard(us, &guard), -EINVAL);
-    guard.pair[US_GUARD_PAIRS_MAX - 1] = pair;
-    guard.guarded = 2;
-    CHECK_EQ(uswitch_port_guard(us, &guard), -EINVAL);
-    guard.guarded = 1, guard.spare = 1;
-    CHECK_EQ(uswitch_port_guard(us, &guard), -EINVAL);
-    guard.spare = 0, guard.guarded = 0, guard.n = 1;
-    CHECK_EQ(uswitch_port_guard(us, &guard), -EINVAL);
-    guard.n = 0;
-    CHECK_EQ(uswitch_port_guard(us, &guard), 0);
-    guard.guarded = 1;
-    CHECK_EQ(uswitch_port_guard(us, &guard), 0);
-    CHECK_EQ(uswitch_port_guard(us, &guard), 0);
-    uswitch_destroy(us);
-}
-
 #define BAD_RING(field, value)                                                  \
     do {                                                                        \
         struct us_vhost_ring bad = toy_guest_ring(1, 1);                        \
@@ -620,7 +583,6 @@ MAIN
     RUN(every_port_id);
     RUN(destroy_with_ports);
     RUN(tables_and_limits);
-    RUN(guards);
     RUN(ring_arguments);
     RUN(guests_talk_by_poll_calls);
     RUN(guests_talk_by_one_worker);
