@@ -156,7 +156,7 @@ def _ensure_reachable(client: Client, port: dict[str, Any]) -> dict[str, Any]:
     raise Forbidden(
         "socket", port["path"], f"uswitchd, {plugin_call.owner(client.path)}, was denied access in"
         f" {plugin_call.described(directory)}",
-        "Give the directory to that user and to a group that QEMU's user is in, with mode 2770.",
+        "Give the directory to that user and to a group that QEMU's user is in, with mode 2775.",
     )  # fmt: skip
 
 

@@ -278,7 +278,7 @@ def test_uswitchd_cannot_reach_the_socket(
     assert asked == ["port.ensure", "port.delete"] if created else ["port.ensure"]
     text = str(caught.value)
     assert f"{directory} (root:root, mode 0710)" in text or os.geteuid() != 0
-    assert "uswitchd, user " in text and "2770" in text
+    assert "uswitchd, user " in text and "2775" in text
 
 
 def test_uswitchd_cannot_listen(loaded: UswitchPlugin) -> None:
