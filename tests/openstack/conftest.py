@@ -27,6 +27,11 @@ if util.find_spec("nova") is None or util.find_spec("neutron") is None:
     raise pytest.UsageError("tests/openstack need Nova and Neutron: run make check-openstack")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What OpenStack's libraries say of each other fills pages, and is theirs to mend."""
+    config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning")
+
+
 @pytest.fixture(scope="module")
 def switch(request: pytest.FixtureRequest) -> Iterator[Switch]:
     """A fresh switch; its log must tell of no surprise at the end.
