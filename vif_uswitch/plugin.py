@@ -33,7 +33,7 @@ LOG = logging.getLogger(__name__)
 
 UNIX_PATH_MAX = 107  # sun_path has 108 bytes, one is the terminating NUL
 ID_VALUE_MAX = 128  # of a value of external_ids
-UNPLUG_S = 5.0  # Nova holds the instance's lock, and what is left over does no harm
+UNPLUG_S = 5.0  # Nova holds the instance's lock, and what is left over has no guest
 DENIED = os.strerror(errno.EACCES)
 MODES = ("server", "client")
 
@@ -125,10 +125,15 @@ class UswitchPlugin(os_vif.plugin.PluginBase):  # type: ignore[misc]
 
     def _is_foreign(self, path: str) -> bool:
         """Whether we know, without asking, that the socket is none of this switch's."""
-        if not self.config.vhost_socket_dir or not path.startswith("/"):
+        if not self.config.vhost_socket_dir or not _is_path(path):
             return False
         ours = os.path.realpath(self.config.vhost_socket_dir)
         return not is_below(os.path.realpath(os.path.dirname(path)), ours)
+
+
+def _is_path(text: str) -> bool:
+    """Whether it may be handed to the system: absolute, and without a NUL, among others."""
+    return text.startswith("/") and text.isprintable()
 
 
 def is_below(path: str, directory: str) -> bool:
@@ -181,9 +186,9 @@ def port_of(
     name, path, mode = (_get(vif, field) for field in ("id", "path", "mode"))
     if not name:
         raise InvalidInput("interface", None, "has no id, which is the name of its port")
-    if not path or not path.startswith("/"):
+    if not _is_path(path or ""):
         raise InvalidInput(
-            "vhostuser_socket", str(path), "is no absolute path",
+            "vhostuser_socket", str(path), "is no absolute path of characters that can be printed",
             "It is in the port's binding:vif_details, set by the mechanism driver.",
         )  # fmt: skip
     size = len(os.fsencode(path))

@@ -55,6 +55,8 @@ def insist(path: str, request: Callable[[Client], T], budget_s: float, subject: 
                 answer = request(client)
         except USwitchError as raised:
             error = _explained(path, raised, budget_s)
+        except OSError as raised:  # no descriptors left, for one
+            error = Unavailable(SOCKET, path, f"cannot be used: {raised.strerror or raised}")
         else:
             if told:
                 LOG.info("%s: uswitchd answers", subject)

@@ -189,6 +189,8 @@ def test_fast_path_profile_is_no_hindrance(loaded: UswitchPlugin) -> None:
         ({"path": None}, "vhostuser_socket .*no absolute path"),
         ({"path": ""}, "vhostuser_socket ''.*no absolute path"),
         ({"path": "vhost/x.sock"}, "vhostuser_socket vhost/x.sock: is no absolute path"),
+        ({"path": "/run/\0x"}, r"vhostuser_socket '/run/\\x00x': .*can be printed"),
+        ({"path": "/run/\ud800"}, "can be printed"),
         ({"path": "/run/" + "x" * 103}, "has 108 bytes; the kernel allows 107"),
         ({"path": "/run/" + "ü" * 60}, "has 125 bytes"),
         ({"mode": None}, "vhostuser_mode.*neither server nor client"),
@@ -311,7 +313,9 @@ def test_unplug(loaded: UswitchPlugin, existed: bool) -> None:
 
 
 def test_unplug_of_what_could_not_be_plugged(loaded: UswitchPlugin) -> None:
-    for changes in ({"path": None}, {"mode": None}, {"path": "x"}, {"network": None}):
+    cfg.CONF.set_override("vhost_socket_dir", "/run/uswitch/vhost", plugin_opts.GROUP)
+    for changes in ({"path": None}, {"mode": None}, {"path": "x"}, {"network": None},
+                    {"path": "/run/\0x"}, {"path": "/run/\ud800"}):  # fmt: skip
         assert deleted(loaded, a_vif(**changes)) == [("port.delete", {"name": PORT})]
     assert deleted(loaded, objects.vif.VIFGeneric(id=PORT)) == [("port.delete", {"name": PORT})]
     assert deleted(loaded, a_vif(id=None)) == []

@@ -93,6 +93,17 @@ def test_one_that_does_not_come(path: str, caplog: pytest.LogCaptureFixture) -> 
     assert len(caplog.messages) == 1, "told once, however often it was tried"
 
 
+def test_no_descriptors_left(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not an error of ours in form; still one that says what it is about, and it may pass."""
+
+    def no_socket(*_: object) -> None:
+        raise OSError(24, os.strerror(24))
+
+    monkeypatch.setattr("vif_uswitch.client.socket.socket", no_socket)
+    with pytest.raises(Unavailable, match=r"control socket .*Too many open files \(tried for"):
+        plugin_call.insist(path, ask, 0.3, "port p")
+
+
 def test_one_that_is_silent(path: str) -> None:
     hold = threading.Event()
 
