@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -93,7 +94,7 @@ def main(directory: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     driver = plugin.mechanism_manager.mech_drivers["uswitch"].obj
-    commands = {
+    commands: dict[str, Callable[[Any], object]] = {
         "cut": relay.cut,
         "report": report,
         "nova_plug": lambda value: setattr(driver, "nova_plug", value),

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from .neutron_bed import TOP, until, write_ini
 from .neutron_cloud import Cloud
 
@@ -70,33 +68,17 @@ def test_ports_deleted_while_they_are_wired(cloud: Cloud) -> None:
     assert not cloud.agent.tracebacks()
 
 
-def test_killed_in_the_middle(cloud: Cloud) -> None:
-    network = cloud.network()
-    guests = [cloud.unwired(network).plug(start=False) for _ in range(5)]
-    until(lambda: any(guest.show()["segment"] for guest in guests), "it has begun")
-    cloud.agent.kill()
-    cloud.agent.start()
-    for guest in guests:
-        cloud.neutron.wait_status(guest.id, "ACTIVE")
-
-
-@pytest.mark.parametrize(
-    ("section", "option", "value", "words"),
-    [
-        ("uswitch", "physical_interface_mappings", "physnet1", "is not PHYSICAL_NETWORK:UPLINK"),
-        ("securitygroup", "firewall_driver", "openvswitch", "cannot filter in the switch"),
-    ],
-)
-def test_an_agent_that_is_configured_wrongly_says_so_and_ends(
-    tmp_path: Path, section: str, option: str, value: str, words: str
-) -> None:
-    config = write_ini(
-        tmp_path / "agent.conf", {"DEFAULT": {"transport_url": "fake:/"}, section: {option: value}}
-    )
+def test_an_agent_that_is_configured_wrongly_says_so_and_ends(tmp_path: Path) -> None:
+    config = write_ini(tmp_path / "agent.conf", {
+        "DEFAULT": {"transport_url": "fake:/"}, "securitygroup": {"firewall_driver": "openvswitch"},
+    })  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", "from vif_uswitch.ml2.agent import main; main()",
          "--config-file", config],
         cwd=TOP, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert words in done.stderr
+    assert (
+        "neutron-uswitch-agent: [securitygroup] firewall_driver openvswitch: cannot filter in the"
+        " switch. Set it to noop for this agent"
+    ) in done.stderr

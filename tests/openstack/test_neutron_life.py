@@ -117,17 +117,20 @@ def test_the_agent_is_restarted_under_traffic(
     assert wiring(cloud) == before
 
 
-def test_what_happens_while_no_agent_is_there(cloud: Cloud) -> None:
-    """Plugged, unplugged, deleted, changed: the next agent finds it all."""
+def test_killed_in_the_middle_and_what_happens_until_the_next_one(cloud: Cloud) -> None:
+    """Plugged, unplugged, deleted, changed while no agent is there: the next one finds it all."""
     kept, old = cloud.guests(cloud.network())
     gone = cloud.guest(cloud.network())
+    many = [cloud.unwired(kept.network).plug(start=False) for _ in range(4)]
+    until(lambda: any(guest.show()["segment"] for guest in many), "it has begun")
     cloud.agent.kill()
     gone.unplug()
     cloud.neutron.delete("port", old.id)
     cloud.neutron.change("port", kept.id, allowed_address_pairs=[{"ip_address": "10.9.9.9"}])
     new = cloud.unwired(kept.network).plug(start=False)
     cloud.agent.start()
-    cloud.neutron.wait_status(new.id, "ACTIVE")
+    for guest in (*many, new):
+        cloud.neutron.wait_status(guest.id, "ACTIVE")
     until(lambda: old.show()["segment"] is None, "the deleted one is taken out")
     ips = {pair["ip"] for pair in kept.show()["guard"]["pairs"]}
     assert "10.9.9.9" in ips
