@@ -26,6 +26,8 @@ Json = dict[str, Any]
 TOP = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30.0
 AGENT_DOWN_S = 5
+NOVAS = ("create_port_binding", "delete_port_binding", "activate")
+"""Calls that only a service may make, by default."""
 AGENT_TYPE = "Userspace switch agent"
 VLANS = "physnet1:100:199,physnet2:100:199"  # nobody has an uplink to physnet2
 
@@ -108,6 +110,7 @@ class Neutron:
         self.log = directory / "neutron-server.log"
         self._made: list[str] = []
         write_ini(directory / "neutron.conf", self._configuration(nova, server_options))
+        (directory / "policy.yaml").write_text(json.dumps(dict.fromkeys(NOVAS, "")))
         with (directory / "neutron-server.out").open("w") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.openstack.neutron_server", str(directory)],
@@ -133,6 +136,7 @@ class Neutron:
                 "rpc_response_timeout": 20,
             },
             "nova": {"auth_type": "admin_token", "endpoint": nova.url, "token": "x"},
+            "oslo_policy": {"policy_file": self.directory / "policy.yaml"},
             "database": {"connection": f"sqlite:///{self.directory}/neutron.sqlite",
                          "sqlite_synchronous": False},
             "oslo_concurrency": {"lock_path": self.directory / "lock"},

@@ -28,6 +28,10 @@ from vif_uswitch.ml2.compat import CommonAgentLoop
 from vif_uswitch.ml2.wirer import PortGone, Wirer
 
 LOG = logging.getLogger(__name__)
+
+PULL_PASSES = 30
+"""How often the ports that the agent itself plugs are compared with Neutron's, in passes."""
+
 Json = dict[str, Any]
 
 
@@ -148,7 +152,8 @@ class UswitchAgentLoop(CommonAgentLoop):
         """Make and delete the ports that Nova leaves to the agent (nova_plug = noop)."""
         announced, deleted = self.rpc_callbacks.take_ports()
         host = cfg.CONF.host
-        if whole:
+        # A port that is bound no more is not announced: the agent's own are asked for now and then.
+        if whole or (self.iter_num % PULL_PASSES == 0 and self.wirer.has_plugged()):
             ports = self.plugin_rpc.get_ports_by_vnic_type_and_host(
                 self.context, vnic_type="normal", host=host
             )

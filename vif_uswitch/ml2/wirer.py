@@ -173,6 +173,10 @@ class Wirer:
         for name in plugging.leftover(ports, host, self.switch.view):
             self.unplug(name)
 
+    def has_plugged(self) -> bool:
+        """Whether there is a port that the agent made."""
+        return any(plugging.is_ours(name, self.switch.view) for name in self.switch.view.ports)
+
     def unplug(self, name: str) -> None:
         """Delete the port if the agent made it."""
         if not plugging.is_ours(name, self.switch.view):

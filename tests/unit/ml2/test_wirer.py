@@ -201,7 +201,9 @@ def test_ports_that_only_the_agent_plugs(
     control: FakeControl, wirer: Wirer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
+    assert not wirer.has_plugged()
     wirer.plug_bound([bound(PORT2), bound(PORT), bound(NET2, "vrouter")], "host1")
+    assert wirer.has_plugged()
     assert control.calls == [("ensure", PORT2)]
     assert wirer.known() == {PORT, PORT2}
     wirer.plug_bound([bound(PORT2)], "host1")
