@@ -129,6 +129,7 @@ class Wirer:
         self._forget(name)
         steps = wiring.cut(name, self.switch.view)
         self.switch.clean(list(steps))
+        self._all_segments |= bool(steps)
         return bool(steps)
 
     def gone(self, names: Iterable[str]) -> None:

@@ -103,6 +103,25 @@ def test_a_cut_port_lets_its_network_go(control: FakeControl, wirer: Wirer) -> N
     assert not control.segment_names
 
 
+@pytest.mark.parametrize("how", ["unplugged", "cut"])
+def test_a_local_network_goes_with_its_last_port(
+    control: FakeControl, wirer: Wirer, how: str
+) -> None:
+    """It has no row whose end would be noticed."""
+    wirer.sweep()
+    wirer.wire(details(network_type="local", physical_network=None, segmentation_id=None))
+    wirer.sweep()
+    assert control.segment_names == {NET}
+    if how == "cut":
+        wirer.cut(PORT)
+    else:
+        del control.ports[PORT]
+        wirer.devices()
+        wirer.gone([PORT])
+    wirer.sweep()
+    assert not control.segment_names
+
+
 # ---- plugged again, tried again ----
 
 
