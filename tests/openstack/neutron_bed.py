@@ -24,7 +24,7 @@ from testbed.daemons import Switch
 
 Json = dict[str, Any]
 TOP = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 AGENT_DOWN_S = 5
 NOVAS = ("create_port_binding", "delete_port_binding", "activate")
 """Calls that only a service may make, by default."""
@@ -133,7 +133,7 @@ class Neutron:
                 "transport_url": "fake:/", "state_path": self.directory, "log_file": self.log,
                 "api_paste_config": paste, "agent_down_time": AGENT_DOWN_S,
                 "send_events_interval": 1, "dhcp_agent_notification": False,
-                "rpc_response_timeout": 20,
+                "rpc_response_timeout": 60,
             },
             "nova": {"auth_type": "admin_token", "endpoint": nova.url, "token": "x"},
             "oslo_policy": {"policy_file": self.directory / "policy.yaml"},
@@ -248,7 +248,7 @@ class Agent:
         self.log = directory / "agent.log"
         self._config = write_ini(directory / "agent.conf", {
             "DEFAULT": {"host": host, "transport_url": "fake:/", "state_path": directory,
-                        "log_file": self.log, "rpc_response_timeout": 20},
+                        "log_file": self.log, "rpc_response_timeout": 60},
             "oslo_concurrency": {"lock_path": directory / "lock"},
             "agent": {"report_interval": 2, "quitting_rpc_timeout": 5},
             "uswitch": {"control_socket": switch.control, "timeout": 5, **options},

@@ -118,7 +118,7 @@ class Cloud:
         self.wire = self.bed.raw("far0")
         self.switch.wait_link("up0")
         self.neutron.wait()
-        until(self.knows_uplink, "host1 reports its uplink", 60, pause=0.2)
+        until(self.knows_uplink, "host1 reports its uplink", 120, pause=0.2)
         return self
 
     def knows_uplink(self) -> bool:

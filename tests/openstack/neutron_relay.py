@@ -32,8 +32,8 @@ FANOUT = [
         (topics.NETWORK, topics.UPDATE), (topics.NETWORK, topics.DELETE),
     )
 ]  # fmt: skip
-PATIENCE_S = 20
-CONNECT_S = 60
+PATIENCE_S = 60
+CONNECT_S = 120
 
 
 class Forward:

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .neutron_bed import TOP, until, write_ini
 from .neutron_cloud import Cloud
+
+pytestmark = pytest.mark.timeout(400)  # the first one starts the cloud
 
 
 def test_duplicate_mac(cloud: Cloud) -> None:

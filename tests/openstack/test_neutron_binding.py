@@ -10,6 +10,7 @@ import pytest
 from .neutron_bed import AGENT_DOWN_S, Refused, until
 from .neutron_cloud import Cloud
 
+pytestmark = pytest.mark.timeout(400)  # the first one starts the cloud
 FAILED = "binding_failed"
 GOOD = {"vhostuser_socket_dir": "/run/uswitch/vhost", "interface_mappings": {"physnet1": "up0"}}
 

@@ -11,6 +11,7 @@ from . import neutron_frames as frames
 from .neutron_bed import until
 from .neutron_cloud import Cloud, Guest
 
+pytestmark = pytest.mark.timeout(400)  # the first one starts the cloud
 OTHER_MAC = frames.mac_of("fa:16:3e:ff:ff:01")
 V4_AND_V6 = ("10.0.0.0/24", "fd00:1::/64")
 

@@ -20,6 +20,7 @@ from . import neutron_frames as frames
 from .neutron_bed import Agent, until
 from .neutron_cloud import Cloud, Guest
 
+pytestmark = pytest.mark.timeout(400)  # the first one starts the cloud
 Json = dict[str, Any]
 
 

@@ -13,6 +13,7 @@ from tests.functional.conftest import Stream
 from .neutron_bed import until
 from .neutron_cloud import Cloud, Guest
 
+pytestmark = pytest.mark.timeout(400)  # the first one starts the cloud
 Json = dict[str, Any]
 
 
