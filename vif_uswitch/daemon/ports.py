@@ -337,7 +337,7 @@ def record_bytes(port: Port) -> int:
     """How long the port is in an answer of the API, at most."""
     return (
         1280  # members of a fixed length, and all names
-        + len(wire.dumps([port.path, port.description, dict(port.external_ids)]))
+        + len(wire.dumps([port.path, port.netns, port.description, dict(port.external_ids)]))
         + sum(27 + len(segment) for _, segment in port.trunk)
         + 20 * len(port.macs)
         + sum(40 + (43 if len(pair.ip) > 4 else 18) for pair in port.guard or ())

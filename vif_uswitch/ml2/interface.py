@@ -92,14 +92,13 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
         self, device_name: str, mtu: int, namespace: str | None = None, prefix: str | None = None
     ) -> None:
         """The agent calls this for each device that it finds, too: a lost port is made again."""
-        device = ip_lib.IPDevice(device_name, namespace=namespace)
-        device.link.set_mtu(mtu)
+        ip_lib.IPDevice(device_name, namespace=namespace).link.set_mtu(mtu)
         with self._client() as client:
             ports = self._ports_on(client, device_name, namespace)
             for port in ports:
                 self._ask(partial(client.port_set, port["name"], {"mtu": mtu}))
-            port_id = device.link.alias or ""
-            if not ports and _PORT.fullmatch(port_id):
+            port_id = _alias(device_name, namespace)
+            if not ports and port_id:
                 LOG.warning("port %s: the switch lost it, and gets it again", port_id)
                 spec = _spec(port_id, device_name, namespace, mtu)
                 self._ask(partial(client.port_ensure, spec))
@@ -128,10 +127,12 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
     def _ports_on(
         self, client: Client, device_name: str, namespace: str | None
     ) -> list[dict[str, Any]]:
-        device = ("tap", device_name, namespace or "")
+        """One, or none; by what the switch says, and by what the device does."""
+        place = (device_name, namespace or "")
+        alias = _alias(device_name, namespace)
         return [
-            port for port in self._ask(client.port_list)
-            if (port["type"], port["ifname"], port["netns"]) == device
+            port for port in self._ask(client.port_list) if port["type"] == "tap"
+            and (port["name"] == alias or (port["ifname"], port["netns"]) == place)
         ]  # fmt: skip
 
     def _forget_stale(self, client: Client, port_id: str) -> None:
@@ -218,6 +219,13 @@ def _delete_device(device_name: str, namespace: str | None) -> None:
     half_way = ip_lib.IPDevice(device_name)
     if namespace and half_way.link.exists and _is_tap(half_way):
         half_way.link.delete()
+
+
+def _alias(device_name: str, namespace: str | None) -> str:
+    """The id of the device's port, "" if it is not there or not one of ours."""
+    device = ip_lib.IPDevice(device_name, namespace=namespace)
+    found = device.link.alias if device.link.exists else None
+    return found if found and _PORT.fullmatch(found) else ""
 
 
 def _is_tap(device: Any) -> bool:

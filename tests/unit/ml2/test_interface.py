@@ -157,6 +157,14 @@ def test_unplug(driver: Any, world: World) -> None:
         assert not world.devices and world.ports == others
 
 
+def test_unplug_knows_the_port_by_the_device(driver: Any, world: World) -> None:
+    """Whatever namespace the switch was told of."""
+    plug(driver)
+    world.ports[PORT]["netns"] = ""
+    driver.unplug(NAME, namespace=NAMESPACE)
+    assert not world.devices and not world.ports
+
+
 def test_unplug_takes_what_was_left_half_way(driver: Any, world: World) -> None:
     world.devices[None, NAME] = Device()
     world.devices[None, "eth0"] = Device(kind="real")
