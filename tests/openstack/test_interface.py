@@ -32,6 +32,7 @@ from testbed.daemons import Switch
 from testbed.netns import Namespace
 from tests.functional.conftest import Lab
 from tests.functional.hosts import Responder
+from tests.functional.tap_bed import Bed
 from tests.functional.test_tap import ping_from
 from vif_uswitch.exceptions import Conflict
 
@@ -206,3 +207,25 @@ def test_uswitchd_restarted_meanwhile(
     switch.restart_daemon()
     assert state(switch, port_id)["link"] == "up"
     driver.unplug(name, namespace=namespace)
+
+
+def test_both_daemons_gone_meanwhile(driver: Any, namespace: str, port_id: str) -> None:
+    """The switch was told of the namespace, and root's helper opens the device there."""
+    bed = Bed()
+    try:
+        bed.helper.start()
+        bed.switch.start()
+        driver.conf.set_override("control_socket", str(bed.switch.control), "uswitch")
+        name = plug(driver, namespace, port_id)
+        driver.init_l3(name, [CIDR], namespace=namespace)
+        bed.restart()
+        assert bed.helper.started == 1
+        assert (state(bed.switch, port_id)["link"], attributes(name, namespace)["state"]) == (
+            "up", "UP")  # fmt: skip
+        # The agent is started anew: it finds the device, and nothing to do.
+        driver.set_mtu(name, 1450, namespace=namespace)
+        assert [port["name"] for port in bed.switch.call("port.list")] == [port_id]
+        driver.unplug(name, namespace=namespace)
+        assert bed.switch.call("port.list") == []
+    finally:
+        bed.close()
