@@ -96,7 +96,10 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
         with self._client() as client:
             ports = self._ports_on(client, device_name, namespace)
             for port in ports:
-                self._ask(partial(client.port_set, port["name"], {"mtu": mtu}))
+                # Tells the switch as well to try a device again that it could not open.
+                found = self._ask(partial(client.port_set, port["name"], {"mtu": mtu}))["port"]
+                if found["reason"]:
+                    LOG.warning("port %s is %s: %s", port["name"], found["link"], found["reason"])
             port_id = _alias(device_name, namespace)
             if not ports and port_id:
                 LOG.warning("port %s: the switch lost it, and gets it again", port_id)

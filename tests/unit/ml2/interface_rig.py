@@ -142,6 +142,7 @@ class FakeClient:
     def port_set(self, name: str, changes: dict[str, Any]) -> Any:
         self._reach()
         self.world.ports[name].update(changes)
+        return {"port": {"link": "up", "reason": "", **self.world.ports[name]}}
 
     def port_delete(self, name: str) -> bool:
         self._reach()

@@ -193,6 +193,17 @@ def test_set_mtu(driver: Any, world: World) -> None:
     assert world.ports[PORT]["mtu"] == 9000
 
 
+def test_set_mtu_tells_what_is_wrong_with_the_port(
+    driver: Any, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    plug(driver)
+    driver.set_mtu(NAME, 1450, namespace=NAMESPACE)
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+    world.ports[PORT].update(link="waiting", reason="the helper does not answer")
+    driver.set_mtu(NAME, 1450, namespace=NAMESPACE)
+    assert "is waiting: the helper does not answer" in caplog.text
+
+
 def test_set_mtu_makes_a_lost_port_again(driver: Any, world: World) -> None:
     """uswitchd's state was lost, or somebody deleted the port: an agent's restart mends it."""
     plug(driver)
