@@ -23,7 +23,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from vif_uswitch.exceptions import Forbidden, InvalidInput, NotFound, Unavailable, USwitchError
+from vif_uswitch.exceptions import Forbidden, InvalidInput, NotFound, USwitchError
 from vif_uswitch.uplink import tap_device
 
 NAMESPACES = "/run/netns"
@@ -74,7 +74,7 @@ def enter(netns: str) -> None:
             raise InvalidInput(what, path, "is no network namespace", "See: ip netns list")
         if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET):
             why = os.strerror(ctypes.get_errno())
-            raise Unavailable(what, netns, f"cannot be entered: {why}")
+            raise Forbidden(what, netns, f"cannot be entered: {why}")
     finally:
         os.close(fd)
 
