@@ -66,6 +66,8 @@ class TapHelper:
     def _exchange(peer: socket.socket, request: bytes) -> tuple[bytes, list[int]]:
         peer.send(request)
         data, fds, _flags, _address = socket.recv_fds(peer, ANSWER_MAX, 1)
+        for fd in fds:
+            os.set_inheritable(fd, False)  # a received one is none of those that Python made so
         return data, fds
 
     def _hang_up(self) -> None:

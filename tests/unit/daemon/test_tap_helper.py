@@ -82,7 +82,9 @@ def asked(path: str) -> Iterator[TapHelper]:
 def test_one_connection_for_many_devices(path: str, asked: TapHelper) -> None:
     with helper(path, give) as seen:
         for name in ("tap0", "tap1"):
-            os.close(asked.open("ns", name))
+            fd = asked.open("ns", name)
+            assert not os.get_inheritable(fd)
+            os.close(fd)
         asked._hang_up()
     assert [json.loads(one) for one in seen] == [
         {"netns": "ns", "ifname": name} for name in ("tap0", "tap1")
