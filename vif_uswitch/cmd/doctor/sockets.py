@@ -151,9 +151,10 @@ def stale(scene: Scene) -> Finding:
     unix = scene.host.text("/proc/net/unix")
     if unix is None:
         return skip("there is no /proc/net/unix", "It is the kernel's list of sockets in use.")
-    bound = {line.split(None, 7)[7] for line in unix.splitlines()[1:] if len(line.split()) >= 8}
+    # By name alone: uswitchd binds its own by way of /proc/self/fd, and the kernel keeps that path.
+    bound = {os.path.basename(line) for line in unix.splitlines()[1:] if len(line.split()) >= 8}
     names = [name for name, _ in _sockets(scene.host, path)]
-    dead = [name for name in names if f"{path}/{name}" not in bound]
+    dead = [name for name in names if name not in bound and f"{path}/{name}" not in _used(scene)]
     if not dead:
         return passed(f"{text.some(len(names), 'socket')}, none that a dead QEMU left")
     listed = ", ".join(shown(name) for name in dead[:NAMES_MAX])
@@ -161,6 +162,13 @@ def stale(scene: Scene) -> Finding:
     return warn(f"nobody listens on {listed}{more} in {path}: left by a QEMU that died",
                 "Harmless, a new QEMU replaces it. If the guest is gone for good: uswitchctl port"
                 " delete NAME (without .sock).")  # fmt: skip
+
+
+def _used(scene: Scene) -> set[str]:
+    """Sockets of ports that are connected, or on which uswitchd listens; the kernel's list leaves
+    out those of another network namespace."""
+    return {str(port.get("path")) for port in scene.switch.ports() or []
+            if port.get("mode") == "client" or port.get("link") in ("up", "negotiating")}
 
 
 def control(scene: Scene) -> Finding:

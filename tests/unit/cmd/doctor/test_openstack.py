@@ -95,14 +95,18 @@ def test_the_agent(host: FakeRoot, expect: Expect) -> None:
     assert "systemctl start neutron-uswitch-agent" in found.todo
     host.at("/proc/200/cmdline").unlink()
     expect("AGENT-01", "SKIP")  # installed, but nobody needs it yet
-    host.client.ports = [port(1)]
+    host.client.ports = [born(port(1))]
     expect("AGENT-01", "FAIL")
 
 
 def port(age_s: float, **more: Any) -> dict[str, Any]:
-    return {"name": "p1", "segment": None, "trunk": [], "admin_up": True,
-            "created_us": int((time.time() - age_s) * 1e6), "external_ids": {"owner": "nova"},
-            **more}  # fmt: skip
+    """``age_s`` is made a time by ``born()``, when the test runs."""
+    return {"name": "p1", "segment": None, "trunk": [], "admin_up": True, "age_s": age_s,
+            "external_ids": {"owner": "nova"}, **more}  # fmt: skip
+
+
+def born(one: dict[str, Any]) -> dict[str, Any]:
+    return {**one, "created_us": int((time.time() - one["age_s"]) * 1e6)}
 
 
 @pytest.mark.parametrize(("ports", "status"), [
@@ -120,6 +124,6 @@ def port(age_s: float, **more: Any) -> dict[str, Any]:
 def test_ports_that_nobody_wires(
     host: FakeRoot, expect: Expect, ports: list[dict[str, Any]], status: str
 ) -> None:
-    host.client.ports = ports
+    host.client.ports = [born(one) for one in ports]
     found = expect("AGENT-02", status)
     assert status != "FAIL" or "p1" in found.text

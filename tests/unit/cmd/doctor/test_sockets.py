@@ -120,10 +120,22 @@ def test_stale_sockets(host: FakeRoot, expect: Expect) -> None:
         host.socket(f"{VHOST}/dead{number}.sock")
     found = expect("SOCK-04", "WARN")
     assert "dead0.sock" in found.text and "2 more" in found.text and "vm1" not in found.text
+    host.client.ports = [{"path": f"{VHOST}/dead0.sock", "mode": "server", "link": "up"},
+                         {"path": f"{VHOST}/dead1.sock", "mode": "client", "link": "waiting"},
+                         {"path": f"{VHOST}/dead2.sock", "mode": "server", "link": "waiting"}]
+    found = expect("SOCK-04", "WARN")
+    assert "dead2.sock" in found.text and "dead0" not in found.text and "dead1" not in found.text
     host.put("/proc/net/unix", "garbage\n\n1 2 3\n")
     expect("SOCK-04", "WARN")
     host.at("/proc/net/unix").unlink()
     expect("SOCK-04", "SKIP")
+
+
+def test_a_socket_that_was_bound_by_way_of_its_directory(host: FakeRoot, expect: Expect) -> None:
+    """As uswitchd does: the kernel keeps the path that was given to bind(2)."""
+    host.put("/proc/net/unix", "Num RefCount Protocol Flags Type St Inode Path\n"
+             "0: 00000002 00000000 00010000 0001 01 123 /proc/self/fd/12/vm1.sock\n")
+    expect("SOCK-04", "PASS")
 
 
 def test_control_socket(host: FakeRoot, expect: Expect) -> None:
