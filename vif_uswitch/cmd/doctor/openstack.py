@@ -33,7 +33,8 @@ def plugin(scene: Scene) -> Finding:
     if not ours:
         return fail(
             f"nova-compute's Python ({found.where}) has no plugin of vif-uswitch: no guest gets a"
-            " port", f"{found.where} -m pip install vif-uswitch, then restart nova-compute.",
+            " port", f"{found.where} -m pip install vif-uswitch, then restart nova-compute; or let"
+            " the agent make ports ([ml2_uswitch] nova_plug = noop on Neutron's server).",
         )  # fmt: skip
     missing = [name for name in NAMES if name not in ours]
     if missing:
