@@ -42,7 +42,7 @@ function _uswitch_file_memory_mb {
     fi
 }
 
-# A tmpfs where libvirt makes the files.  On a disk they would work too, and be slow.
+# A tmpfs where libvirt makes a directory for each guest, as root.  On a disk files would work too, and be slow.
 function uswitch_provide_memory {
     is_service_enabled n-cpu && [[ "$VIRT_DRIVER" == libvirt ]] || return 0
     local kind directory size
@@ -67,8 +67,6 @@ function uswitch_provide_memory {
             sudo mount -o "remount,size=${size}M" "$directory"
         else
             sudo mount -t tmpfs -o "size=${size}M,mode=0755" "$USWITCH_MOUNT" "$directory"
-            # It makes its own directories there when it starts.
-            restart_service libvirtd
         fi
     fi
 }

@@ -145,8 +145,7 @@ def play(directory: Path) -> None:
     """sudo and systemctl, and what is not there: OpenStack's command line, the shim's records."""
     directory.mkdir()
     for name in PLAYED:
-        script(directory / name, f"#!{sys.executable} -IS\n"
-               + "".join(line for line in ASK.splitlines(keepends=True)))
+        script(directory / name, f"#!{sys.executable} -IS\n{ASK}")
     script(directory / "openstack", "#!/bin/sh\ncase \"$*\" in\n    *ipv6*) echo 2001:db8::2 ;;\n"
            "    *) echo 172.24.4.1 ;;\nesac\n")
     script(directory / "shim-process", "#!/bin/sh\n")
@@ -211,7 +210,7 @@ class FirstProcess:
 
     def _systemctl(self, words: list[str]) -> int:
         verb, *rest = [word for word in words if word not in {"--now", "--quiet"}]
-        if verb == "daemon-reload" or rest == ["libvirtd.service"]:
+        if verb == "daemon-reload":
             return 0
         unit = rest[0]
         if verb == "is-active":

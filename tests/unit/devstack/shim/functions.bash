@@ -105,10 +105,6 @@ function stop_process {
     shim-process stop "$service"
 }
 
-function restart_service {
-    sudo systemctl restart "$1.service"
-}
-
 # ---- files ----
 
 # iniset [-sudo] FILE SECTION OPTION VALUE: replaces the option, or adds it; makes the file

@@ -233,9 +233,8 @@ def systemctl(host: Host, words: list[str]) -> None:
             raise SystemExit(3)
         return
     root()
-    if words[0] in {"enable", "start", "restart"}:
-        file = os.path.join(os.environ["SYSTEMD_DIR"], words[1])
-        if not os.path.exists(file) and words[1] != "libvirtd.service":
+    if words[0] == "enable":
+        if not os.path.exists(os.path.join(os.environ["SYSTEMD_DIR"], words[1])):
             raise Refused(f"Unit {words[1]} not found.")
         host["units"][words[1]] = "active"
     elif words[0] in {"disable", "stop"}:
