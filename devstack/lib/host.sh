@@ -5,6 +5,7 @@
 # stack.sh at once, with a text that says what to do.
 
 USWITCH_USER=uswitch    # also the name that the root-side helpers know
+USWITCH_CONTROL_GROUP=uswitch-control
 USWITCH_USER_NOTE="vif-uswitch for devstack"    # whom clean.sh may delete
 
 function uswitch_check_settings {
@@ -88,8 +89,8 @@ sys.exit('uswitch' not in {point.name for point in entry_points(group='$group')}
     fi
 }
 
-# The user of both daemons.  Whoever is in its group may use the control socket: the agents and Nova, so $STACK_USER.
-# It is in QEMU's group itself, to write to the sockets that QEMU makes.
+# The user of both daemons, and the group of the control socket: the agents and Nova are in it, so $STACK_USER.  The
+# user is in QEMU's group too, to write to the sockets that QEMU makes.
 function uswitch_create_user {
     local own=--user-group
     if getent group "$USWITCH_USER" > /dev/null; then
@@ -100,7 +101,11 @@ function uswitch_create_user {
         sudo useradd --system $own --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin \
             --comment "$USWITCH_USER_NOTE" "$USWITCH_USER"
     fi
-    add_user_to_group "$STACK_USER" "$USWITCH_USER"
+    if ! getent group "$USWITCH_CONTROL_GROUP" > /dev/null; then
+        sudo groupadd --system "$USWITCH_CONTROL_GROUP"
+    fi
+    add_user_to_group "$STACK_USER" "$USWITCH_CONTROL_GROUP"
+    add_user_to_group "$USWITCH_USER" "$USWITCH_CONTROL_GROUP"
     local group
     group=$(uswitch_qemu_group)
     if [[ "$group" != "$USWITCH_USER" ]]; then
@@ -151,9 +156,12 @@ function uswitch_remove_user {
     note=$(getent passwd "$USWITCH_USER" | cut -d: -f5)
     if [[ "$note" == "$USWITCH_USER_NOTE" ]]; then
         sudo userdel "$USWITCH_USER"
-        # userdel keeps a group that has members.
-        if getent group "$USWITCH_USER" > /dev/null; then
-            sudo groupdel "$USWITCH_USER"
-        fi
+        local group
+        # userdel keeps the user's group where that has other members.
+        for group in "$USWITCH_USER" "$USWITCH_CONTROL_GROUP"; do
+            if getent group "$group" > /dev/null; then
+                sudo groupdel "$group"
+            fi
+        done
     fi
 }

@@ -17,7 +17,7 @@ function uswitch_configure {
     rm -f "$USWITCHD_CONF"
     iniset "$USWITCHD_CONF" DEFAULT run_dir "$USWITCH_RUN_DIR"
     iniset "$USWITCHD_CONF" DEFAULT state_dir "$USWITCH_STATE_DIR"
-    iniset "$USWITCHD_CONF" DEFAULT control_group "$USWITCH_USER"
+    iniset "$USWITCHD_CONF" DEFAULT control_group "$USWITCH_CONTROL_GROUP"
     iniset "$USWITCHD_CONF" DEFAULT debug "$ENABLE_DEBUG_LOG_LEVEL"
     # uswitchd makes the directory of the sockets itself, for this group.
     iniset "$USWITCHD_CONF" DEFAULT vhost_socket_group "$(uswitch_qemu_group)"

@@ -66,7 +66,7 @@ def test_uswitchd_takes_its_configuration(stacked: Cloud) -> None:
     loaded = conf.load(["--config-file", str(stacked.path("uswitch/uswitchd.conf"))], "0")
     assert loaded.run_dir == f"{stacked.root}/run/uswitch"
     assert loaded.state_dir == f"{stacked.root}/var/lib/uswitch"
-    assert loaded.control_group == "uswitch" and loaded.vhost_socket_group == "kvm"
+    assert loaded.control_group == "uswitch-control" and loaded.vhost_socket_group == "kvm"
     assert conf.static_uplinks(loaded) == ["wire"]
     uplink = loaded[WIRE]
     assert (uplink.ifname, uplink.physnet, uplink.pci) == ("usw-wire", "public", "")
@@ -76,7 +76,7 @@ def test_users_and_groups(stacked: Cloud) -> None:
     host = stacked.host
     assert "uswitch" in host["users"]
     # Agents and Nova at the control socket, uswitchd at the sockets of QEMU.
-    assert host["groups"]["uswitch"]["members"] == ["stack"]
+    assert host["groups"]["uswitch-control"]["members"] == ["stack", "uswitch"]
     assert host["groups"]["kvm"]["members"] == ["uswitch"]
     for name, mode in (("run/uswitch", 0o755), ("var/lib/uswitch", 0o700)):
         directory = stacked.root / name

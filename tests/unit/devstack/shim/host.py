@@ -86,6 +86,13 @@ def userdel(host: Host, words: list[str]) -> None:
         del host["groups"][name]
 
 
+def groupadd(host: Host, words: list[str]) -> None:
+    root()
+    if words[-1] in host["groups"]:
+        raise Refused(f"groupadd: group '{words[-1]}' already exists")
+    host["groups"][words[-1]] = {"gid": 994, "members": []}
+
+
 def groupdel(host: Host, words: list[str]) -> None:
     root()
     del host["groups"][words[0]]
@@ -311,8 +318,9 @@ def harmless(host: Host, words: list[str]) -> None:
 
 
 COMMANDS = {
-    "useradd": useradd, "usermod": usermod, "userdel": userdel, "groupdel": groupdel,
-    "getent": getent, "install": install, "mount": mount, "umount": umount, "findmnt": findmnt,
+    "useradd": useradd, "usermod": usermod, "userdel": userdel, "groupadd": groupadd,
+    "groupdel": groupdel, "getent": getent, "install": install, "mount": mount,
+    "umount": umount, "findmnt": findmnt,
     "ip": ip, "ethtool": ethtool, "uswitch-xdp": uswitch_xdp, "uswitch-uplink": uswitch_uplink,
     "systemctl": systemctl, "pkill": pkill, "pidwait": pidwait, "uswitchd": uswitchd,
     "uswitchctl": uswitchctl, "openstack": openstack, "shim-process": process,
