@@ -120,10 +120,9 @@ function uswitch_connect_host {
         return 0
     fi
     if [[ "$IP_VERSION" =~ 4 ]]; then
-        _uswitch_take_gateway "$PUBLIC_SUBNET_NAME" "$FLOATING_RANGE"
+        _uswitch_take_gateway "$PUBLIC_SUBNET_NAME" "$FLOATING_RANGE" || :
     fi
-    if [[ "$IP_VERSION" =~ 6 ]]; then
-        _uswitch_take_gateway "$IPV6_PUBLIC_SUBNET_NAME" "$IPV6_PUBLIC_RANGE"
+    if [[ "$IP_VERSION" =~ 6 ]] && _uswitch_take_gateway "$IPV6_PUBLIC_SUBNET_NAME" "$IPV6_PUBLIC_RANGE"; then
         # Project networks with IPv6 are routed; lib/neutron has found out the router's address.
         local range=$SUBNETPOOL_PREFIX_V6
         if [[ -z "${SUBNETPOOL_V6_ID:-}" ]]; then
@@ -133,10 +132,14 @@ function uswitch_connect_host {
     fi
 }
 
-# _uswitch_take_gateway SUBNET RANGE
+# _uswitch_take_gateway SUBNET RANGE: fails if the subnet has no gateway that this host could be
 function _uswitch_take_gateway {
     local gateway
     gateway=$(openstack --os-cloud devstack-admin --os-region "$REGION_NAME" subnet show "$1" -f value -c gateway_ip)
+    if [[ ! "$gateway" =~ ^[0-9A-Fa-f.:]+$ ]]; then
+        echo_summary "Subnet $1 has no gateway: this host has no address in it"
+        return 1
+    fi
     sudo ip address replace "$gateway/${2#*/}" dev "$USWITCH_VETH_HOST"
 }
 

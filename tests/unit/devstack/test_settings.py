@@ -162,6 +162,14 @@ def test_no_uplink(tmp_path: Path) -> None:
     assert cloud.host["links"] == {} and cloud.host["attached"] == []
 
 
+def test_external_network_without_gateways(tmp_path: Path) -> None:
+    """No address, no route, and no end of stack.sh."""
+    cloud = Cloud(tmp_path)
+    cloud.host = cloud.host | {"gateways": {"public-subnet": "None", "ipv6-public-subnet": ""}}
+    cloud.stack()
+    assert cloud.host["links"]["usw-host"]["addresses"] == [] and cloud.host["routes"] == []
+
+
 def test_compute_node(tmp_path: Path) -> None:
     """ENABLED_SERVICES as for OVN; the counterparts of what was there, and no more."""
     cloud = Cloud(tmp_path, "ENABLED_SERVICES=n-cpu,placement-client,ovn-controller,ovs-vswitchd,"

@@ -29,6 +29,7 @@ EMPTY: Host = {
                "kvm": {"gid": 107, "members": []}, "libvirt": {"gid": 108, "members": ["stack"]}},
     "mounts": [], "links": {}, "units": {}, "processes": [], "attached": [], "bound": [],
     "routes": [], "flavors": {}, "owners": {},
+    "gateways": {"public-subnet": "172.24.4.1", "ipv6-public-subnet": "2001:db8::2"},
 }
 FAILED = 1
 
@@ -307,7 +308,7 @@ def openstack(host: Host, words: list[str]) -> None:
     elif words[:2] == ["flavor", "set"]:
         host["flavors"][words[-1]] += f" {option(words, '--property')}"
     elif words[:2] == ["subnet", "show"]:
-        print("2001:db8::2" if words[2].startswith("ipv6") else "172.24.4.1")
+        print(host["gateways"][words[2]])
     else:
         raise Refused(f"openstack: not known here: {words}")
 
