@@ -3,14 +3,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.unit.devstack.bed import Cloud
+from tests.unit.devstack.bed import TOP, Cloud
 from vif_uswitch import conf
 
 ML2 = "neutron/plugins/ml2/ml2_conf.ini"
+
+
+PLACES = {"USWITCH_CONF_DIR", "USWITCH_RUN_DIR", "USWITCH_STATE_DIR"}  # for tests
+
+
+def test_every_variable_is_documented() -> None:
+    settings = (TOP / "devstack/settings").read_text(encoding="utf-8")
+    names = set(re.findall(r"^(USWITCH_\w+)=\$\{\1:-", settings, re.MULTILINE)) - PLACES
+    page = (TOP / "doc/source/devstack.rst").read_text(encoding="utf-8")
+    assert names and not {name for name in names if f"``{name}``" not in page}
 
 
 def hugepages(cloud: Cloud, count: int) -> None:
