@@ -97,6 +97,16 @@ def test_twice_and_without_stack(tmp_path: Path) -> None:
     assert comparable(cloud) == before
 
 
+def test_the_second_line_may_be_forgotten(tmp_path: Path) -> None:
+    """Q_AGENT is our default, which clean.sh alone does not know."""
+    cloud = Cloud(tmp_path, two_lines=TWO_LINES.splitlines()[0] + "\n")
+    before = comparable(cloud)
+    cloud.stack()
+    assert cloud.process("uswitchd")["user"] == "uswitch"
+    cloud.clean()
+    assert comparable(cloud) == before
+
+
 def test_a_user_that_was_there_stays(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path)
     state = cloud.host
