@@ -59,8 +59,8 @@ void switch_port_detach(struct switch_core *core, struct port *p);
 int switch_port_set_tags(struct switch_core *core, struct port *p, const struct us_tag_row *row, uint32_t n);
 int switch_port_set_macs(struct switch_core *core, struct port *p, const uint8_t (*mac)[6], uint32_t n);
 /*
- * Control: what the port may send from now on; NULL: everything.  The port owns the policy.  When it returns, the former
- * one has judged its last frame, and learned addresses that the new one does not know are forgotten.
+ * Control: what the port may send from now on; NULL: everything.  The port owns the policy.  When it returns, the
+ * former one has judged its last frame, and learned addresses that the new one does not know are forgotten.
  */
 void switch_port_set_policy(struct switch_core *core, struct port *p, const struct policy *policy);
 

@@ -24,7 +24,7 @@
 #define BURST 24u
 #define SECOND 1000000000ULL
 
-/* Last byte of a frame's source address: what the guards think of it. Guard a allows A and BOTH, b allows B and BOTH. */
+/* Last byte of a frame's source address. One guard allows A and BOTH, the other B and BOTH. */
 enum { BOTH = 1, A = 2, B = 3, NEITHER = 4, N_CLASSES };
 
 /**
@@ -48,7 +48,7 @@ static struct switch_core core;
 static struct us_switch_page page;
 static struct fake_port *port[N_WORKERS + 1];
 static struct port_ops counting_ops;
-/* Which guard is in force, as far as the control thread can promise: twice the number of changes; odd while it changes. */
+/* Twice the number of changes of guards that are done; odd while one is being made. */
 static _Atomic unsigned phase;
 static _Atomic bool stop;
 

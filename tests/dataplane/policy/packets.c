@@ -185,8 +185,8 @@ static void make_nd(struct packet *p, enum packet_kind kind)
         break;
     default:                    /* PACKET_MLD2, PACKET_MLD2_UNSPECIFIED: router alert before it */
         ipv6(p, 0, 1, kind == PACKET_MLD2 ? link_local : nobody);
-        PUT(p, 58, 0, 5, 2, 0, 0, 1, 0, 143, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0,
-            0, 9);
+        PUT(p, 58, 0, 5, 2, 0, 0, 1, 0);
+        PUT(p, 143, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 9);
         ipv6_end(p, AT_IPV6_UP + 8 + 4, DROP_guard_nd);
         return;
     }

@@ -163,7 +163,8 @@ TEST(ipv4)
         { "another's IP, UDP", PACKET_UDP, DROP_guard_ip, { { AT_IPV4_SOURCE, 11 } } },
         { "another's IP, fragment", PACKET_LATER_FRAGMENT, DROP_guard_ip, { { AT_IPV4_SOURCE, 11 } } },
         { "another's IP, options", PACKET_IP_OPTIONS, DROP_guard_ip, { { AT_IPV4_SOURCE, 11 } } },
-        { "an address of the prefix", PACKET_TCP, DROP_none, { { AT_IPV4_SOURCE + 1, 1 }, { AT_IPV4_SOURCE + 2, 255 } } },
+        { "an address of the prefix", PACKET_TCP, DROP_none,
+          { { AT_IPV4_SOURCE + 1, 1 }, { AT_IPV4_SOURCE + 2, 255 } } },
         { "beside the prefix", PACKET_TCP, DROP_guard_ip, { { AT_IPV4_SOURCE + 1, 2 } } },
         { "version 6", PACKET_TCP, DROP_guard_ip, { { AT_IPV4, 0x65 } } },
         { "version 0", PACKET_TCP, DROP_guard_ip, { { AT_IPV4, 0x05 } } },
@@ -199,7 +200,8 @@ TEST(dhcp_servers)
         { "offer within options", PACKET_IP_OPTIONS, DROP_none, { SERVER(AT_IPV4_UP) } },
         { "payload of a fragment", PACKET_LATER_FRAGMENT, DROP_none, { SERVER(AT_IPV4_UP) } },
         { "IPv6", PACKET_UDP6, DROP_guard_dhcp, { SERVER6(AT_IPV6_UP) } },
-        { "IPv6, other way", PACKET_UDP6, DROP_none, { { AT_IPV6_UP, 2 }, { AT_IPV6_UP + 1, 0x22 }, { AT_IPV6_UP + 2, 2 },
+        { "IPv6, other way", PACKET_UDP6, DROP_none,
+          { { AT_IPV6_UP, 2 }, { AT_IPV6_UP + 1, 0x22 }, { AT_IPV6_UP + 2, 2 },
                                                      { AT_IPV6_UP + 3, 0x23 } } },
         { "extension headers", PACKET_EXTENSIONS, DROP_guard_dhcp, { SERVER6(AT_IPV6_UP + 40) } },
         { "first fragment", PACKET_FIRST_FRAGMENT6, DROP_guard_dhcp, { SERVER6(AT_IPV6_UP + 8) } },
@@ -253,9 +255,12 @@ TEST(extension_headers)
         { "one beyond what can be seen", PACKET_EXTENSIONS, DROP_guard_ip, { { AT_IPV6_UP + 1, 7 } } },
         { "mobility", PACKET_EXTENSIONS, DROP_none, { { AT_IPV6_NEXT, 135 } } },
         { "AH beyond the frame", PACKET_AH, DROP_guard_ip, { { AT_IPV6_UP + 1, 255 } } },
-        { "a fragment's offset of 8", PACKET_LATER_FRAGMENT6, DROP_guard_ip, { { AT_IPV6_UP + 2, 0 }, { AT_IPV6_UP + 3, 9 } } },
-        { "a fragment's offset of 120", PACKET_LATER_FRAGMENT6, DROP_guard_ip, { { AT_IPV6_UP + 2, 0 }, { AT_IPV6_UP + 3, 121 } } },
-        { "a fragment's offset of 128", PACKET_LATER_FRAGMENT6, DROP_none, { { AT_IPV6_UP + 2, 0 }, { AT_IPV6_UP + 3, 129 } } },
+        { "a fragment's offset of 8", PACKET_LATER_FRAGMENT6, DROP_guard_ip,
+          { { AT_IPV6_UP + 2, 0 }, { AT_IPV6_UP + 3, 9 } } },
+        { "a fragment's offset of 120", PACKET_LATER_FRAGMENT6, DROP_guard_ip,
+          { { AT_IPV6_UP + 2, 0 }, { AT_IPV6_UP + 3, 121 } } },
+        { "a fragment's offset of 128", PACKET_LATER_FRAGMENT6, DROP_none,
+          { { AT_IPV6_UP + 2, 0 }, { AT_IPV6_UP + 3, 129 } } },
         { "a fragment in a fragment", PACKET_FIRST_FRAGMENT6, DROP_guard_ip, { { AT_IPV6_UP, 44 } } },
         { "not the last later fragment", PACKET_LATER_FRAGMENT6, DROP_none, { { AT_IPV6_UP + 3, 0 } } },
     };
@@ -309,7 +314,8 @@ TEST(neighbor_discovery)
         { "duplicate address detection from afar", PACKET_DAD, DROP_guard_nd, { { AT_IPV6_HOPS, 254 } } },
         { "advertisement behind an extension header", PACKET_MLD2, DROP_guard_nd, { { AT_IPV6_UP + 8, 134 } } },
         { "in a fragment", PACKET_FIRST_FRAGMENT6, DROP_guard_nd, { { AT_IPV6_UP, 58 }, { AT_IPV6_UP + 8, 136 } } },
-        { "solicitation in a fragment", PACKET_FIRST_FRAGMENT6, DROP_guard_nd, { { AT_IPV6_UP, 58 }, { AT_IPV6_UP + 8, 133 } } },
+        { "solicitation in a fragment", PACKET_FIRST_FRAGMENT6, DROP_guard_nd,
+          { { AT_IPV6_UP, 58 }, { AT_IPV6_UP + 8, 133 } } },
         { "ping in a fragment", PACKET_FIRST_FRAGMENT6, DROP_none, { { AT_IPV6_UP, 58 }, { AT_IPV6_UP + 8, 128 } } },
         { "behind AH", PACKET_AH, DROP_guard_nd, { { AT_IPV6_UP, 58 }, { AT_IPV6_UP + 24, 137 } } },
     };
@@ -373,8 +379,9 @@ TEST(extreme_tables)
     CHECK_EQ(judge(any, p.data, p.len), DROP_guard_ip);
 
     for (unsigned i = 0; i < US_GUARD_PAIRS_MAX; i++)
-        pair[i] = (struct us_guard_pair){ .mac = { 2, 0, 0, 1, 0, (uint8_t)i }, .family = i % 2 ? US_GUARD_IPV4 : US_GUARD_IPV6,
-                                          .prefix_len = i % 2 ? 32 : 128, .ip = { 10, 0, 0, (uint8_t)i } };
+        pair[i] = (struct us_guard_pair){ .mac = { 2, 0, 0, 1, 0, (uint8_t)i }, .ip = { 10, 0, 0, (uint8_t)i },
+                                          .family = i % 2 ? US_GUARD_IPV4 : US_GUARD_IPV6,
+                                          .prefix_len = i % 2 ? 32 : 128 };
     REQUIRE(antispoof_create(pair, US_GUARD_PAIRS_MAX, &many) == 0);
     for (unsigned i = 0; i < US_GUARD_PAIRS_MAX; i++) {
         packet_make(&p, PACKET_TCP);
