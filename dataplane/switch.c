@@ -247,8 +247,8 @@ static inline bool end_if(const struct pass *ps, struct frame *f, enum drop_reas
 }
 
 /*
- * First pass; counts what came in.  There are two copies of it, so that a port without policy does not ask for one frame
- * by frame.
+ * First pass; counts what came in.  There are two copies of it, so that a port without policy does not ask for one
+ * frame by frame.
  */
 static inline __attribute__((always_inline)) void classify_frames(struct pass *ps, struct burst *b, const bool policed)
 {
