@@ -381,7 +381,9 @@ def test_a_port_that_today_would_be_too_long_is_read() -> None:
     """Earlier releases took it; an upgrade must not end there."""
     names = {f"{i:04}".ljust(64, "x"): i for i in range(1, 513)}
     trunk = tuple((i, name) for name, i in names.items())
-    port = Port(0, "a", Kind.VHOST, "/v/a.sock", trunk=trunk, description="\U0001f600" * 256)
+    macs = tuple(bytes([2, 0, 0, 0, 0, i]) for i in range(64))
+    port = Port(0, "a", Kind.VHOST, "/v/a.sock", trunk=trunk, macs=macs,
+                description="\U0001f600" * 256)  # fmt: skip
     desired = Desired({"a": port}, {name: Segment(i, name) for name, i in names.items()})
     with pytest.raises(InvalidInput, match="too long"):
         ports.check_size(port)

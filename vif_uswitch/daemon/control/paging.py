@@ -43,7 +43,8 @@ class Pace:
 
 def size_of(item: object) -> int:
     """Bytes of ``item`` in a reply, with its comma."""
-    return len(wire.dumps(msgspec.to_builtins(item))) + 1
+    text = msgspec.json.encode(item)  # a tenth of the time, and as long if nothing is escaped
+    return 1 + (len(text) if text.isascii() else len(wire.dumps(msgspec.to_builtins(item))))
 
 
 async def by_name(

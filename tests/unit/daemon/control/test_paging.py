@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.daemon.control_rig import Control
 from vif_uswitch.api import wire
-from vif_uswitch.daemon.control.paging import SNAPSHOTS_MAX, Snapshots, by_name
+from vif_uswitch.api.types import Segment
+from vif_uswitch.daemon.control.paging import SNAPSHOTS_MAX, Snapshots, by_name, size_of
 from vif_uswitch.daemon.control.server import REQUESTS_A_TURN, Turns
 from vif_uswitch.daemon.model import Kind, PortLive
 from vif_uswitch.daemon.ports import Desired, Port
@@ -35,6 +38,15 @@ def test_pages_together_are_the_whole_list(names: set[str], width: int) -> None:
                 return found
 
     assert asyncio.run(collect()) == sorted(names)
+
+
+@given(st.text(), st.integers(0, 2**63))
+def test_sizes_are_those_of_the_wire(text: str, number: int) -> None:
+    with contextlib.suppress(UnicodeEncodeError):  # half a surrogate pair: nothing here has one
+        item = Segment(id=number, name=text, description=f"{text}x", n_ports=0)
+        exact = len(wire.dumps(msgspec.to_builtins(item))) + 1
+        # Control characters, which no name or text has, may have two notations.
+        assert size_of(item) == exact or not text.isprintable()
 
 
 def test_names_that_come_and_go_between_pages_disturb_nobody() -> None:
