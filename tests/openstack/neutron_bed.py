@@ -194,7 +194,7 @@ class Neutron:
             raise Refused(error.code, error.read().decode()) from None
 
     def make(self, kind: str, **values: Any) -> Json:
-        """A network, subnet or port; keys with "__" for ":"."""
+        """A network or port; keys with "__" for ":"."""
         values = {key.replace("__", ":"): value for key, value in values.items()}
         made: Json = self.call("POST", f"/{kind}s", {kind: {"project_id": "p1", **values}})[kind]
         self._made.append(f"/{kind}s/{made['id']}")
@@ -208,11 +208,12 @@ class Neutron:
     def delete(self, kind: str, ident: str) -> None:
         self.call("DELETE", f"/{kind}s/{ident}")
 
-    def forget(self) -> None:
-        """Delete all that was made, the newest first."""
+    def forget(self, but: set[str]) -> None:
+        """Delete all that was made, the newest first; subnets go with their networks."""
         for path in reversed(self._made):
-            with contextlib.suppress(Refused):
-                self.call("DELETE", path)
+            if path.rpartition("/")[2] not in but:
+                with contextlib.suppress(Refused):
+                    self.call("DELETE", path)
         self._made.clear()
 
     def port(self, port_id: str) -> Json:
