@@ -177,7 +177,5 @@ def test_messages_are_lost(cloud: Cloud) -> None:
     cloud.neutron.cut(True)
     until(lambda: "the broker is away" in cloud.agent.text(), "the agent notices")
     cloud.neutron.change("port", a.id, allowed_address_pairs=[{"ip_address": "10.9.9.9"}])
-    b = cloud.unwired(a.network).plug(start=False)
     cloud.neutron.cut(False)
-    cloud.neutron.wait_status(b.id, "ACTIVE")
     until(lambda: "10.9.9.9" in str(a.show()["guard"]), "the pair arrives")
