@@ -159,6 +159,10 @@ class Neutron:
         """Every message to and from agents is lost from now on, or no more."""
         self._tell(cut=is_cut)
 
+    def wait_lost(self) -> None:
+        """Until an announcement of a port was lost."""
+        self._tell(lost=1)
+
     def heartbeat(self, host: str, **configurations: object) -> None:
         """What an agent of ours on that host would report."""
         self._tell(report={

@@ -71,6 +71,7 @@ class ServerEnd:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(8)
         self.is_cut = False
+        self._lost = threading.Semaphore(0)
         consumers = rpc.Connection()
         for topic in FANOUT:
             consumers.create_consumer(topic, [Forward(self._to_agents, topic)], fanout=True)
@@ -80,6 +81,11 @@ class ServerEnd:
     def cut(self, is_cut: bool) -> None:
         """Lose everything from now on, or no more."""
         self.is_cut = is_cut
+
+    def wait_lost(self, count: int) -> None:
+        """Until so many more announcements of a port were lost: they are sent some time later."""
+        for _ in range(count):
+            assert self._lost.acquire(timeout=PATIENCE_S)
 
     def _accept(self) -> None:
         while True:
@@ -110,6 +116,8 @@ class ServerEnd:
 
     def _to_agents(self, call: Any) -> None:
         if self.is_cut:
+            if call[2] == "port_update":
+                self._lost.release()
             return
         with self._lock:
             agents = list(self._agents)

@@ -177,5 +177,6 @@ def test_messages_are_lost(cloud: Cloud) -> None:
     cloud.neutron.cut(True)
     until(lambda: "the broker is away" in cloud.agent.text(), "the agent notices")
     cloud.neutron.change("port", a.id, allowed_address_pairs=[{"ip_address": "10.9.9.9"}])
+    cloud.neutron.wait_lost()
     cloud.neutron.cut(False)
     until(lambda: "10.9.9.9" in str(a.show()["guard"]), "the pair arrives")
