@@ -24,6 +24,7 @@ PROGRAM_TIMEOUT_S = 10.0
 
 Ini = dict[str, dict[str, str]]
 Run = Callable[[Sequence[str]], str]
+Capacity = Callable[[Path], int]
 
 
 def run_program(command: Sequence[str]) -> str:
@@ -38,12 +39,24 @@ def run_program(command: Sequence[str]) -> str:
     return done.stdout[: files.READ_MAX].decode("utf-8", "replace")
 
 
-class Host:
-    """``me``: who asks; ``run``: how programs are asked."""
+def capacity_of(path: Path) -> int:
+    """Bytes that the file system there can hold; 0: it does not say, or there is none."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return 0
+    return found.f_blocks * found.f_frsize
 
-    def __init__(self, root: Path = Path("/"), run: Run = run_program) -> None:
+
+class Host:
+    """``me``: who asks; ``run``: how programs are asked; ``capacity``: how file systems are."""
+
+    def __init__(
+        self, root: Path = Path("/"), run: Run = run_program, capacity: Capacity = capacity_of
+    ) -> None:
         self.root = root
         self.run = run
+        self.capacity = capacity
         self.accounts = Accounts(root)
         self.me = self.accounts.me()
 
@@ -68,9 +81,9 @@ class Host:
         word = self.line(path)
         return int(word) if word.isascii() and word.isdecimal() else None
 
-    def names(self, path: str) -> list[str]:
+    def names(self, path: str, root: Path | None = None) -> list[str]:
         try:
-            return sorted(os.listdir(self.at(path)))
+            return sorted(os.listdir(self.at(path, root)))
         except PermissionError:
             raise Unseen(path) from None
         except OSError:

@@ -19,8 +19,9 @@ from vif_uswitch.exceptions import shown
 HUGEPAGES = "/sys/kernel/mm/hugepages"
 QEMU_CONF = "/etc/libvirt/qemu.conf"
 BACKING_DIR = "/var/lib/libvirt/qemu/ram"  # libvirt's default of memory_backing_dir
-FILE_BACKED = ("In nova.conf set [libvirt] file_backed_memory (MiB), ram_allocation_ratio = 1.0 and"
-               " reserved_host_memory_mb = 0; in qemu.conf memory_backing_dir, on a tmpfs.")
+FILE_BACKED = (f"Mount a tmpfs on {BACKING_DIR} (/etc/fstab: ram {BACKING_DIR} tmpfs"
+               " size=64g,mode=0755 0 0); in nova.conf set [libvirt] file_backed_memory (MiB),"
+               " ram_allocation_ratio = 1.0 and reserved_host_memory_mb = 0.")
 
 
 def _file_backed(config: Ini) -> tuple[int, str]:
@@ -89,8 +90,10 @@ def file_backed(scene: Scene) -> Finding:
     if kind not in ("tmpfs", "hugetlbfs", "ramfs"):
         return warn(f"{directory} is on {kind or 'an unknown file system'}: guests' memory would"
                     " be written to disk",
-                    f"Mount a tmpfs there, or name one: memory_backing_dir in {QEMU_CONF}; then"
-                    " restart libvirtd.")  # fmt: skip
+                    f"Mount a tmpfs there (/etc/fstab: ram {directory} tmpfs"
+                    f" size={mebi}m,mode=0755 0 0); or name one, memory_backing_dir in"
+                    f" {QEMU_CONF}, and restart libvirtd.")  # fmt: skip
+    size = size or host.capacity(host.at(mount)) // 1024
     if 0 < size < mebi * 1024:
         return fail(f"the {kind} at {mount} holds {size // 1024} MiB, file_backed_memory promises"
                     f" {mebi}: guests die when it is full",
@@ -113,7 +116,8 @@ def qemu_conf(host: Host) -> dict[str, str]:
 
 
 def _mount_of(host: Host, path: str) -> tuple[str, str, int]:
-    """Type and place of the file system with ``path``, its size in KiB if the options say it."""
+    """Type and place of the file system with ``path``, its size in KiB if the options say it;
+    those of a tmpfs do not where it has the default size, half of the host's memory."""
     best = ("", "", 0)
     for fields in words(host.text("/proc/mounts") or ""):
         if len(fields) < 4:

@@ -11,6 +11,7 @@ from vif_uswitch.cmd.doctor.model import Check, Finding, Scene, fail, passed, sk
 from vif_uswitch.exceptions import shown
 
 AGENT_FILES = ("/etc/neutron/neutron.conf", "/etc/neutron/plugins/ml2/uswitch_agent.ini")
+AGENT_DIRECTORIES = ("/etc/neutron/neutron.conf.d", f"/etc/neutron/{services.AGENT}.conf.d")
 OPTION = "[uswitch] physical_interface_mappings"
 ASK = "See CTL-01."
 
@@ -24,10 +25,8 @@ def mappings(scene: Scene) -> Finding:
     if not services.is_here(host, ("nova-compute", services.AGENT)):
         return skip("no OpenStack on this host: physical networks are Neutron's")
     process = procs.find(host, services.AGENT)
-    root = procs.root_of(host, process.pid) if process else host.root
-    files = process.options("--config-file") if process else []
     try:
-        config = host.ini(files or AGENT_FILES, root) or {}
+        config = services.configuration(host, process, AGENT_FILES, AGENT_DIRECTORIES) or {}
     except ValueError as error:
         return fail(str(error), "Repair it; the agent cannot read it either.")
     value = config.get("uswitch", {}).get("physical_interface_mappings", "")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,15 @@ class Process:
         first, *rest = [*(os.path.basename(word) for word in self.arguments[:2]), ""]
         return first == program or (first.startswith(PYTHONS) and program in rest[:1])
 
-    def options(self, name: str) -> list[str]:
-        """Values of ``--name value`` and ``--name=value``."""
-        found: list[str] = []
-        for index, word in enumerate(self.arguments):
-            if word == name:
-                found += self.arguments[index + 1 : index + 2]
-            elif word.startswith(f"{name}="):
-                found.append(word.partition("=")[2])
+    def valued(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """(option, value) of each ``--name value`` and ``--name=value``, as they come."""
+        found: list[tuple[str, str]] = []
+        for word, following in zip(self.arguments, (*self.arguments[1:], None), strict=True):
+            name, equals, value = word.partition("=")
+            if name in names and equals:
+                found.append((name, value))
+            elif name in names and following is not None:
+                found.append((name, following))
         return found
 
 

@@ -20,6 +20,7 @@ from vif_uswitch.cmd.doctor.procs import Process
 # As distributions, devstack (nova-cpu.conf) and kolla name them; later ones win.
 NOVA_FILES = ("/usr/share/nova/nova-dist.conf", "/etc/nova/nova.conf",
               "/etc/nova/nova-compute.conf", "/etc/nova/nova-cpu.conf")  # fmt: skip
+NOVA_DIRECTORIES = ("/etc/nova/nova.conf.d", "/etc/nova/nova-compute.conf.d")
 VENVS = ("/opt/stack/data/venv/bin", "/var/lib/kolla/venv/bin", "/opt/nova/bin", "/opt/neutron/bin")
 AGENT = "neutron-uswitch-agent"
 _PYTHON_DIRECTORY = re.compile(r"python3(\.\d+)?")
@@ -31,18 +32,45 @@ def compute(host: Host) -> Process | None:
 
 def nova_config(host: Host) -> Ini | None:
     """nova-compute's configuration, None where there is none.  ValueError: it is not readable."""
-    process = compute(host)
+    return configuration(host, compute(host), NOVA_FILES, NOVA_DIRECTORIES)
+
+
+def configuration(
+    host: Host, process: Process | None, usual: Sequence[str], directories: Sequence[str]
+) -> Ini | None:
+    """What a service reads in oslo.config's order, later ones win; None where there is nothing.
+
+    First what it looks for by itself: ``usual`` files, unless it was given
+    others, then *.conf of ``directories``, unless it was given others.  Then
+    what its command line names, in that order.  ValueError: see ``Host.ini``.
+    """
     root = procs.root_of(host, process.pid) if process else host.root
-    named = process.options("--config-file") if process else []
-    return host.ini(named or NOVA_FILES, root)
+    given = process.valued(("--config-file", "--config-dir")) if process else []
+    names = {name for name, _ in given}
+    paths = [] if "--config-file" in names else list(usual)
+    for directory in () if "--config-dir" in names else directories:
+        paths += _parts(host, directory, root)
+    for name, value in given:
+        paths += [value] if name == "--config-file" else _parts(host, value, root)
+    return host.ini(paths, root)
+
+
+def _parts(host: Host, directory: str, root: Path) -> list[str]:
+    """Files of a configuration directory, in the order in which they are read."""
+    return [f"{directory}/{name}" for name in host.names(directory, root)
+            if name.endswith(".conf") and not name.startswith(".")]
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service's interpreter: ``directories`` hold what it can import; ``where`` is for people."""
+    """A service's interpreter: ``directories`` hold what it can import; ``where`` is for people.
+
+    ``managed``: the distribution's, into which pip installs when it is told twice (PEP 668).
+    """
 
     where: str
     directories: tuple[Path, ...]
+    managed: bool = False
 
 
 def service(host: Host, program: str) -> Service | None:
@@ -57,7 +85,18 @@ def service(host: Host, program: str) -> Service | None:
         python = process.arguments[0]
     if not python:
         return None
-    return Service(python, tuple(_import_directories(host, python, root)))
+    return Service(python, tuple(_import_directories(host, python, root)),
+                   _is_managed(host, python, root))  # fmt: skip
+
+
+def _is_managed(host: Host, python: str, root: Path) -> bool:
+    """The marker is beside the standard library; an environment has none of its own."""
+    prefix = os.path.dirname(os.path.dirname(python))
+    if host.text(f"{prefix}/pyvenv.cfg", root) is not None:
+        return False
+    library = host.at("/usr/lib", root)
+    return any((library / name / "EXTERNALLY-MANAGED").exists() for name in files.names(library)
+               if _PYTHON_DIRECTORY.fullmatch(name))
 
 
 def _interpreter(host: Host, script: str, root: Path) -> str:

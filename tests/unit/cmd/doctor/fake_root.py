@@ -69,6 +69,7 @@ class FakeRoot:
         self.client = FakeClient()
         self.gid = os.getegid()
         self.programs: dict[str, str] = {}
+        self.capacity: dict[str, int] = {}  # mount point -> bytes of the file system
         self._sockets: list[socket.socket] = []
 
     # ---- building ----
@@ -201,7 +202,8 @@ class FakeRoot:
     # ---- asking ----
 
     def scene(self) -> Scene:
-        host = Host(self.root, lambda command: self.programs.get(command[0], ""))
+        host = Host(self.root, lambda command: self.programs.get(command[0], ""),
+                    lambda path: self.capacity.get(f"/{path.relative_to(self.root)}", 0))
         return Scene(host, Switch(self.client))
 
     def run(self, check: Check) -> Finding:

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.unit.cmd.doctor.conftest import Expect
 from tests.unit.cmd.doctor.fake_root import FakeRoot
+from vif_uswitch.cmd.doctor.host import capacity_of
 
 PAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 
@@ -75,6 +79,72 @@ def test_a_tmpfs_that_is_too_small(host: FakeRoot, expect: Expect) -> None:
     host.put("/proc/mounts", "tmpfs /dev/shm tmpfs rw,size=1048576k 0 0\n")
     found = expect("MEM-02", "FAIL")
     assert "holds 1024 MiB" in found.text and "size=4096m /dev/shm" in found.todo
+
+
+def test_a_tmpfs_of_the_default_size(host: FakeRoot, expect: Expect) -> None:
+    """Its options name none then."""
+    host.put("/proc/mounts", "tmpfs /dev/shm tmpfs rw,nosuid,nodev 0 0\n")
+    host.capacity["/dev/shm"] = 4 << 30
+    expect("MEM-02", "PASS")
+    host.capacity["/dev/shm"] = (4 << 30) - 4096
+    assert "holds 4095 MiB" in expect("MEM-02", "FAIL").text
+    host.capacity["/dev/shm"] = 0  # nobody knows
+    expect("MEM-02", "PASS")
+
+
+def test_capacity_of_a_real_file_system(tmp_path: Path) -> None:
+    assert capacity_of(tmp_path) == shutil.disk_usage(tmp_path).total
+    assert capacity_of(tmp_path / "none") == 0
+
+
+def test_what_to_do_is_a_tmpfs_first(host: FakeRoot, expect: Expect) -> None:
+    nova(host, "[DEFAULT]\n")
+    todo = expect("MEM-01", "FAIL").todo
+    fstab = "ram /var/lib/libvirt/qemu/ram tmpfs size="
+    assert todo.index(fstab) < todo.index("file_backed_memory")
+    nova(host, "[DEFAULT]\nram_allocation_ratio = 1.0\nreserved_host_memory_mb = 0\n"
+         "[libvirt]\nfile_backed_memory = 512\n")
+    host.at("/etc/libvirt/qemu.conf").unlink()
+    todo = expect("MEM-02", "WARN").todo
+    assert f"{fstab}512m" in todo and "restart" not in todo[:todo.index("or name one")]
+
+
+def backed(host: FakeRoot, path: str, mebi: int) -> None:
+    host.put(path, f"[libvirt]\nfile_backed_memory = {mebi}\n")
+
+
+@pytest.mark.parametrize("options", [(), ("--config-file", "/etc/nova/nova.conf")])
+def test_configuration_directories(
+    host: FakeRoot, expect: Expect, options: tuple[str, ...]
+) -> None:
+    """oslo.config's own; files in the order of their names, the program's after the project's."""
+    nova(host, "[DEFAULT]\nram_allocation_ratio = 1.0\nreserved_host_memory_mb = 0\n")
+    host.process(200, "python3", "/opt/nova/bin/nova-compute", *options)
+    for path, mebi in (("nova.conf.d/20-b.conf", 20), ("nova.conf.d/10-a.conf", 10),
+                       ("nova.conf.d/30.txt", 1), ("nova.conf.d/.40.conf", 2)):
+        backed(host, f"/etc/nova/{path}", mebi)
+    assert "up to 20 MiB" in expect("MEM-01", "PASS").text
+    expect("MEM-02", "PASS")
+    backed(host, "/etc/nova/nova-compute.conf.d/00.conf", 30)
+    assert "up to 30 MiB" in expect("MEM-01", "PASS").text
+
+
+@pytest.mark.parametrize(("options", "mebi"), [
+    (("--config-dir", "/srv/d"), 60),
+    (("--config-dir=/srv/d", "--config-file", "/srv/f"), 50),
+    (("--config-file", "/srv/f", "--config-dir=/srv/d"), 60),
+    (("--config-file=/srv/f",), 50),  # read after the directories that it looks for by itself
+    (("--config-dir", "/srv/none"), 4096),
+    (("--config-dir",), 70),
+])
+def test_directories_that_nova_compute_was_given(
+    host: FakeRoot, expect: Expect, options: tuple[str, ...], mebi: int
+) -> None:
+    backed(host, "/srv/f", 50)
+    backed(host, "/srv/d/x.conf", 60)
+    backed(host, "/etc/nova/nova.conf.d/x.conf", 70)
+    host.process(200, "python3", "/opt/nova/bin/nova-compute", *options)
+    assert f"up to {mebi} MiB" in expect("MEM-01", "PASS").text
 
 
 def test_files_that_nova_compute_was_given(host: FakeRoot, expect: Expect) -> None:

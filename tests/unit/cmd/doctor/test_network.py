@@ -54,6 +54,16 @@ def test_files_that_the_agent_was_given(host: FakeRoot, expect: Expect) -> None:
     assert "maps a to b" in expect("NET-01", "FAIL").text
 
 
+def test_directories_that_the_agent_reads(host: FakeRoot, expect: Expect) -> None:
+    mapping(host, "a:b")
+    own = "/etc/neutron/neutron-uswitch-agent.conf.d/10.conf"
+    host.put(own, "[uswitch]\nphysical_interface_mappings = c:d\n")
+    assert "maps c to d" in expect("NET-01", "FAIL").text
+    host.put("/srv/conf/1.conf", "[uswitch]\nphysical_interface_mappings = physnet1:wire\n")
+    host.process(201, "python3", "neutron-uswitch-agent", "--config-dir", "/srv/conf")
+    assert expect("NET-01", "PASS").text == "physnet1 by wire"
+
+
 def test_the_agents_file_is_garbage(host: FakeRoot, expect: Expect) -> None:
     host.put(AGENT_CONF, "physical_interface_mappings = a:b\n")
     assert AGENT_CONF in expect("NET-01", "FAIL").text
