@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IOMMU-01..02, LOCK-01: what an adapter that the switch drives itself needs from the host."""
+"""IOMMU-01..02, LOCK-01: what an uplink needs from the host."""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+from typing import Any
 
 from vif_uswitch.cmd import text
 from vif_uswitch.cmd.doctor import procs
@@ -17,6 +20,9 @@ HARMLESS = ("", "pci-stub", "pcieport")
 BRIDGE = "0x06"
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 MEBI = 1 << 20
+XDP_RING = 1024  # unless the uplink says otherwise; see doc/source/af-xdp.rst
+XDP_CHUNK_SMALL, XDP_CHUNK_LARGE, XDP_MTU_SMALL = 2048, 4096, 1770
+SHORT = ("locked memory", os.strerror(errno.EDQUOT), "EDQUOT")  # in the reason of a waiting uplink
 
 
 def _addresses(scene: Scene) -> list[str]:
@@ -80,29 +86,54 @@ def locked_memory(scene: Scene) -> Finding:
     if uplinks is None:
         return skip("uswitchd does not say which uplinks it has", "See CTL-01.")
     driven = [uplink for uplink in uplinks if uplink["port"].get("pci")]
-    if not driven:
-        return skip("no adapter that the switch drives itself: nothing is locked")
+    xdp = [uplink for uplink in uplinks if uplink["port"].get("ifname")]
+    if not driven and not xdp:
+        return skip("no uplink: nothing is locked")
     process = procs.running(scene.host, "uswitch-dataplane", scene.switch.dataplane().get("pid"))
     allowed = _memlock(scene.host, process.pid) if process else None
     if allowed is None:
         return skip("the dataplane does not run", "See CTL-01.")
+    own, why = _of_adapters(scene, driven)
+    shared = sum(_of_xdp(uplink) for uplink in xdp)
+    if xdp:
+        why += [f"{text.size(shared)} for AF_XDP, beside whatever else its user locks on this host"]
+    listed = " and ".join(why)
+    todo = (f"LimitMEMLOCK={-(-(own + shared) // MEBI)}M in the unit (systemctl edit uswitchd),"
+            " then restart uswitchd and its dataplane.")
+    if 0 <= allowed < max(own, shared):
+        return fail(f"{listed} has to be locked, {text.size(allowed)} may be", todo)
+    waiting = [shown(str(one["port"].get("name"))) for one in driven + xdp
+               if any(word in str(one["port"].get("reason") or "") for word in SHORT)]
+    if waiting:
+        return fail(f"{', '.join(waiting)} needs more locked memory than {_amount(allowed)}",
+                    "uswitchctl uplink show NAME says how much; LimitMEMLOCK in the unit.")
+    if 0 <= allowed < own + shared:  # VFIO's containers are counted by process, IOMMUFD by user
+        return warn(f"{listed}: more than {text.size(allowed)} together, which some kernels count",
+                    todo)
+    return passed(f"{listed}; allowed: {_amount(allowed)}")
+
+
+def _of_adapters(scene: Scene, driven: list[dict[str, Any]]) -> tuple[int, list[str]]:
+    """Bytes that adapters lock which the switch drives itself, and what for."""
+    if not driven:
+        return 0, []
     pools = sum(int((uplink.get("adapter") or {}).get("pool_bytes") or 0) for uplink in driven)
     copies = sum(1 for uplink in driven if uplink.get("zero_copy"))
     guests = copies and sum(scene.switch.memory_of(str(port["name"]))
                             for port in scene.switch.ports() or [])
-    need = pools + copies * guests
-    why = f"{text.size(pools)} for adapters" + (
-        f" and {text.size(copies * guests)} of guests' memory for zero copy" if copies else "")
-    if 0 <= allowed < need:
-        return fail(f"{why} has to be locked, {text.size(allowed)} may be",
-                    f"LimitMEMLOCK={-(-need // MEBI)}M in the unit (systemctl edit uswitchd), then"
-                    " restart uswitchd and its dataplane.")
-    waiting = [shown(str(one["port"].get("name"))) for one in driven
-               if "locked memory" in str(one["port"].get("reason") or "")]
-    if waiting:
-        return fail(f"{', '.join(waiting)} needs more locked memory than {_amount(allowed)}",
-                    "uswitchctl uplink show NAME says how much; LimitMEMLOCK in the unit.")
-    return passed(f"{why}; allowed: {_amount(allowed)}")
+    why = [f"{text.size(pools)} for adapters"]
+    if copies:
+        why.append(f"{text.size(copies * guests)} of guests' memory for zero copy")
+    return pools + copies * guests, why
+
+
+def _of_xdp(uplink: dict[str, Any]) -> int:
+    """Bytes that are shared with the kernel: as the dataplane says, else as it will be."""
+    told = int((uplink.get("adapter") or {}).get("pool_bytes") or 0)
+    port = uplink["port"]
+    small = int(port.get("mtu") or 0) <= XDP_MTU_SMALL
+    chunks = 2 * int(uplink.get("ring_size") or XDP_RING) * int(port.get("queues") or 1)
+    return told or chunks * (XDP_CHUNK_SMALL if small else XDP_CHUNK_LARGE)
 
 
 def _amount(allowed: int) -> str:

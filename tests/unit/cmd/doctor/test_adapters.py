@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,46 @@ def test_locked_memory(host: FakeRoot, expect: Expect) -> None:
     host.client.dataplane = {"running": False, "pid": 0}
     host.at(f"/proc/{DATAPLANE_PID}/cmdline").unlink()
     expect("LOCK-01", "SKIP")
+
+
+def xdp(host: FakeRoot, **more: Any) -> dict[str, Any]:
+    """The only uplink, by AF_XDP, with two queues."""
+    port = {"name": "wire", "ifname": "eth1", "queues": 2, "mtu": 1500, "link": "up", "reason": ""}
+    one = {"port": port, "adapter": None, "ring_size": 0, "zero_copy": True, **more}
+    host.client.uplinks = [one]
+    host.client.ports = [{"name": "a"}]
+    host.client.memory = {"a": 1 << 30}  # zero copy of AF_XDP locks no guest
+    return port
+
+
+def test_af_xdp_locks_memory(host: FakeRoot, expect: Expect) -> None:
+    port = xdp(host)
+    assert expect("LOCK-01", "PASS").text.startswith("8.0 MiB for AF_XDP, beside whatever else")
+    port["mtu"] = 9000
+    assert expect("LOCK-01", "PASS").text.startswith("16.0 MiB")
+    limit(host, "8388608 8388608 bytes")
+    assert "LimitMEMLOCK=16M" in expect("LOCK-01", "FAIL").todo
+    xdp(host, ring_size=4096)
+    assert "LimitMEMLOCK=32M" in expect("LOCK-01", "FAIL").todo
+    xdp(host, adapter={"pool_bytes": 5 << 20})
+    assert expect("LOCK-01", "PASS").text.startswith("5.0 MiB")
+
+
+@pytest.mark.parametrize("reason", ["network device eth1: Disk quota exceeded", "errno EDQUOT"])
+def test_af_xdp_that_waits_for_memory(host: FakeRoot, expect: Expect, reason: str) -> None:
+    """Others of the same user may have locked all there is."""
+    xdp(host)["reason"] = reason
+    assert "wire needs more locked memory than 64.0 MiB" in expect("LOCK-01", "FAIL").text
+
+
+def test_adapters_and_af_xdp_together(host: FakeRoot, expect: Expect) -> None:
+    """Whether they are counted together depends on the kernel's way to an adapter."""
+    adapter = host.client.uplinks[0]
+    xdp(host)
+    host.client.uplinks.append(adapter)
+    assert "6.0 MiB for adapters and 8.0 MiB for AF_XDP" in expect("LOCK-01", "PASS").text
+    limit(host, "10485760 10485760 bytes")
+    assert "LimitMEMLOCK=14M" in expect("LOCK-01", "WARN").todo
 
 
 def test_zero_copy_locks_the_guests(host: FakeRoot, expect: Expect) -> None:
