@@ -8,6 +8,7 @@ are for running inside: ``uswitchctl doctor --only PLUG`` there.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from vif_uswitch.cmd import text
 from vif_uswitch.cmd.doctor import procs, services
@@ -22,6 +23,7 @@ INSIDE = "In a container: run 'uswitchctl doctor --only PLUG' inside it."
 OWNERS = ("nova", "neutron-dhcp", "neutron-l3")
 WIRED_WITHIN_S = 30
 NAMES_MAX = 3
+NO_GUEST_YET = ("waiting", "negotiating")
 
 
 def plugin(scene: Scene) -> Finding:
@@ -33,8 +35,8 @@ def plugin(scene: Scene) -> Finding:
     if not ours:
         return fail(
             f"nova-compute's Python ({found.where}) has no plugin of vif-uswitch: no guest gets a"
-            " port", f"{found.where} -m pip install vif-uswitch, then restart nova-compute; or let"
-            " the agent make ports ([ml2_uswitch] nova_plug = noop on Neutron's server).",
+            " port", f"{_pip(found)} (built by: pip wheel --no-deps .), then restart nova-compute;"
+            " or let the agent make ports ([ml2_uswitch] nova_plug = noop on Neutron's server).",
         )  # fmt: skip
     missing = [name for name in NAMES if name not in ours]
     if missing:
@@ -45,6 +47,11 @@ def plugin(scene: Scene) -> Finding:
         return warn(f"nova-compute has vif-uswitch {shown(theirs)}, this is {version()}",
                     "Install the same version in both, then restart nova-compute.")
     return passed(f"nova-compute's Python ({found.where}) has the plugin, {theirs}")
+
+
+def _pip(found: services.Service) -> str:
+    more = " --break-system-packages" if found.managed else ""
+    return f"{found.where} -m pip install --no-deps{more} vif_uswitch-*.whl"
 
 
 def clash(scene: Scene) -> Finding:
@@ -85,6 +92,11 @@ def _owner(port: dict[str, object]) -> str:
     return str(ids.get("owner", "")) if isinstance(ids, dict) else ""
 
 
+def _names(ports: list[dict[str, Any]]) -> str:
+    more = f" and {len(ports) - NAMES_MAX} more" if len(ports) > NAMES_MAX else ""
+    return ", ".join(shown(port["name"]) for port in ports[:NAMES_MAX]) + more
+
+
 def wired(scene: Scene) -> Finding:
     """AGENT-02"""
     ports = scene.switch.ports()
@@ -97,12 +109,15 @@ def wired(scene: Scene) -> Finding:
         if port.get("segment") is None and not port.get("trunk") and port.get("admin_up")
         and now_us - float(port.get("created_us") or 0) > WIRED_WITHIN_S * 1e6
     ]
-    if late:
-        listed = ", ".join(shown(port["name"]) for port in late[:NAMES_MAX])
-        more = f" and {len(late) - NAMES_MAX} more" if len(late) > NAMES_MAX else ""
-        return fail(f"in no segment {WIRED_WITHIN_S} s after they were plugged: {listed}{more}",
+    unwired = [port for port in late
+               if port.get("link") not in NO_GUEST_YET or _owner(port) != "nova"]
+    if unwired:
+        return fail(f"in no segment {WIRED_WITHIN_S} s after they were plugged: {_names(unwired)}",
                     f"{services.AGENT} should have wired them: see its log, and whether Neutron"
                     " bound them: openstack port show PORT -c binding_vif_type -c status")
+    if late:  # Neutron wires the destination of a live migration when the guest has arrived
+        return warn(f"waits for its guest (live migration?), in no segment: {_names(late)}",
+                    "If none is on its way here: see the guest's state, and the agent's log.")
     if not ours:
         return skip("no port of Nova's or Neutron's here")
     return passed(f"{text.some(len(ours), 'port')} of Nova and Neutron, all wired or just plugged")
