@@ -23,6 +23,11 @@ from vif_uswitch.exceptions import DaemonUnreachable, shown
 QEMU_USERS = (("libvirt-qemu", "kvm"), ("qemu", "qemu"))
 TMPFILES = "systemd-tmpfiles --create uswitch.conf"
 NAMES_MAX = 5
+# Agents that plug their devices into the switch by an interface driver, and their usual files.
+INTERFACE_USERS = {
+    "neutron-dhcp-agent": "/etc/neutron/dhcp_agent.ini",
+    "neutron-l3-agent": "/etc/neutron/l3_agent.ini",
+}
 
 
 def described(host: Host, path: str, info: os.stat_result) -> str:
@@ -193,11 +198,11 @@ def control_group(scene: Scene) -> Finding:
     info = scene.host.stat(path)
     if info is None:
         return skip(f"{path} does not exist", "See CTL-01.")
-    asked = []
-    for program in ("nova-compute", services.AGENT):
+    asked: list[str] = []
+    for program in ("nova-compute", services.AGENT, *INTERFACE_USERS):
         process = procs.find(scene.host, program)
         who = procs.identity(scene.host, process.pid) if process else None
-        if who is None:
+        if who is None or process is None or not _uses_it(scene.host, process, program):
             continue
         if not may(who, info, WRITE):
             return fail(
@@ -206,8 +211,22 @@ def control_group(scene: Scene) -> Finding:
                 f" group, and restart uswitchd and {program}.")  # fmt: skip
         asked.append(program)
     if not asked:
-        return skip("neither nova-compute nor the agent runs here")
-    return passed(f"{' and '.join(asked)} may use {path}")
+        return skip("neither nova-compute nor an agent that uses it runs here")
+    listed = " and ".join(filter(None, (", ".join(asked[:-1]), asked[-1])))
+    return passed(f"{listed} may use {path}")
+
+
+def _uses_it(host: Host, process: procs.Process, program: str) -> bool:
+    """The DHCP and L3 agents do where their interface driver is ours, and may have another."""
+    if program not in INTERFACE_USERS:
+        return True
+    usual = ("/etc/neutron/neutron.conf", INTERFACE_USERS[program])
+    directories = ("/etc/neutron/neutron.conf.d", f"/etc/neutron/{program}.conf.d")
+    try:
+        config = services.configuration(host, process, usual, directories) or {}
+    except ValueError:  # then it does not run for long either
+        return False
+    return "uswitch" in config.get("DEFAULT", {}).get("interface_driver", "")
 
 
 CHECKS = (

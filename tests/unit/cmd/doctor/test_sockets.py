@@ -12,6 +12,7 @@ from tests.unit.cmd.doctor.conftest import Expect
 from tests.unit.cmd.doctor.fake_root import (
     CONTROL,
     DAEMON_PID,
+    NEUTRON,
     NOVA,
     STRANGER,
     USWITCH,
@@ -166,6 +167,23 @@ def test_services_may_use_the_control_socket(host: FakeRoot, expect: Expect) -> 
     expect("CTL-02", "SKIP")
     host.at(CONTROL).unlink()
     expect("CTL-02", "SKIP")
+
+
+@pytest.mark.parametrize("name", ["dhcp", "l3"])
+def test_agents_with_our_interface_driver_may_use_it(
+    host: FakeRoot, expect: Expect, name: str
+) -> None:
+    program, file = f"neutron-{name}-agent", f"/etc/neutron/{name}_agent.ini"
+    host.process(202, "python3", f"/usr/bin/{program}", uid=NEUTRON, gids=(NEUTRON,))
+    assert program not in expect("CTL-02", "PASS").text
+    host.put(file, "[DEFAULT]\ninterface_driver = openvswitch\n")
+    assert program not in expect("CTL-02", "PASS").text
+    host.put(file, "[DEFAULT]\ninterface_driver = uswitch\n")
+    assert f"{program} runs as" in expect("CTL-02", "FAIL").text
+    host.process(202, "python3", f"/usr/bin/{program}", uid=NEUTRON, gids=(NEUTRON, host.gid))
+    assert f"nova-compute, neutron-uswitch-agent and {program} may" in expect("CTL-02", "PASS").text
+    host.put(file, "garbage\n")
+    assert program not in expect("CTL-02", "PASS").text
 
 
 # ---- modes and ACLs ----
