@@ -112,7 +112,24 @@ def test_documents_name_what_is_installed() -> None:
 def test_programs_that_the_documentation_lists_are_all() -> None:
     text = (TOP / "doc/source/install.rst").read_text(encoding="utf-8")
     listed = set(re.findall(r"(?m)^``([\w-]+)``  ", text))
-    assert programs() - {"uswitch-tap"} <= listed
+    assert programs() <= listed
+
+
+def test_packaging_lists_all_files() -> None:
+    """The first column of its table; "``@.service``" is another ending of the name before."""
+    text = (TOP / "doc/source/packaging.rst").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^(``\S.*?)  ", text)
+    listed: set[str] = set()
+    for row in rows:
+        before = ""
+        for name in re.findall(r"``([^`]+)``", row):
+            if not name.startswith(("@", ".")):
+                before = name.rsplit("/", 1)[-1]
+                listed.add(before)
+            else:
+                listed.add(before.rsplit(".", 1)[0] + name)
+    missing = sorted(name for name in data_files() if name.rsplit("/", 1)[1] not in listed)
+    assert not missing
 
 
 # ---- users, directories, units: one story ----
@@ -138,6 +155,22 @@ def test_users_and_directories_agree_with_the_unit() -> None:
     assert f"/var/lib/{daemon['StateDirectory'][0]}" in directories
     agent = unit(TOP / "etc/systemd/neutron-uswitch-agent.service")
     assert agent["SupplementaryGroups"] == ["uswitch-control"]
+
+
+def test_the_agents_unit_leaves_neutrons_directories_to_their_owner() -> None:
+    """systemd would give them to its own user and mode at each start; here they are written."""
+    agent = unit(TOP / "etc/systemd/neutron-uswitch-agent.service")
+    for key in ("StateDirectory", "LogsDirectory", "RuntimeDirectory", "CacheDirectory"):
+        assert key not in agent
+    assert agent["ReadWritePaths"] == ["-/var/lib/neutron -/var/log/neutron"]
+
+
+@pytest.mark.parametrize("name", ["uswitchd.service", "neutron-uswitch-agent.service"])
+def test_units_are_started_again_however_often_they_fail(name: str) -> None:
+    text = (TOP / "etc/systemd" / name).read_text(encoding="utf-8")
+    head, _, service = text.partition("[Service]")
+    assert "\nStartLimitIntervalSec=0\n" in head  # in another section it is ignored
+    assert "\nRestart=always\nRestartSec=2\n" in service
 
 
 def test_defaults_of_the_options_are_the_units_directories() -> None:
