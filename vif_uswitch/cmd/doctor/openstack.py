@@ -23,7 +23,7 @@ INSIDE = "In a container: run 'uswitchctl doctor --only PLUG' inside it."
 OWNERS = ("nova", "neutron-dhcp", "neutron-l3")
 WIRED_WITHIN_S = 30
 NAMES_MAX = 3
-NO_GUEST_YET = ("waiting", "negotiating")
+CONNECTED = ("up", "broken")  # of a port that has, or had, a guest
 
 
 def plugin(scene: Scene) -> Finding:
@@ -110,7 +110,7 @@ def wired(scene: Scene) -> Finding:
         and now_us - float(port.get("created_us") or 0) > WIRED_WITHIN_S * 1e6
     ]
     unwired = [port for port in late
-               if port.get("link") not in NO_GUEST_YET or _owner(port) != "nova"]
+               if port.get("link") in CONNECTED or _owner(port) != "nova"]
     if unwired:
         return fail(f"in no segment {WIRED_WITHIN_S} s after they were plugged: {_names(unwired)}",
                     f"{services.AGENT} should have wired them: see its log, and whether Neutron"
