@@ -124,6 +124,69 @@ def test_a_wrong_configuration_is_not_tried_again(host: SystemdHost) -> None:
     host.systemctl("start", "uswitchd")
 
 
+FAILURES = 6  # systemd's own limit is five
+
+
+def test_many_failures_are_survived(host: SystemdHost) -> None:
+    """Its program is away for a while; at a pace that would reach any limit there is."""
+    fast = host.at("/run/units/uswitchd.service.d/zz-fast.conf")
+    fast.write_text("[Service]\nRestartSec=100ms\n", encoding="utf-8")
+    host.systemctl("daemon-reload")
+    host.systemctl("stop", "uswitchd")
+    host.run("mv", "/opt/uswitch", "/opt/away")
+    try:
+        host.run("systemctl", "start", "--no-block", "uswitchd")
+        before = int(host.show("NRestarts"))
+        wait(lambda: int(host.show("NRestarts")) >= before + FAILURES
+             or host.show("ActiveState") == "failed", "it failed")  # fmt: skip
+        assert host.show("ActiveState") == "activating", host.show("Result")
+    finally:
+        host.run("mv", "/opt/away", "/opt/uswitch")
+    wait(lambda: host.show("SubState") == "running", "it healed by itself")
+    fast.unlink()
+    host.systemctl("daemon-reload")
+
+
+AGENT = (systemd_host.TOP / "etc/systemd/neutron-uswitch-agent.service").read_text(encoding="utf-8")
+NEUTRON = "u neutron - - /var/lib/neutron -\nu adm-test - - / -\n"
+WRITER = """
+import os
+os.mkdir("/var/lib/neutron/lock")
+open("/var/log/neutron/agent.log", "w").close()
+for path in ("/etc/neutron-probe", "/var/log/neutron-probe"):
+    try:
+        open(path, "w")
+    except OSError as error:
+        print(error.strerror, file=open("/var/lib/neutron/refused", "a"))
+"""
+
+
+def test_the_agents_unit_uses_neutrons_directories_and_leaves_them(host: SystemdHost) -> None:
+    """They are the distribution's: another group may read the log, by a mode of its own."""
+    code = base64.b64encode(WRITER.encode()).decode()
+    head, _, rest = AGENT.partition("ExecStart=")
+    _, _, tail = rest.partition("Restart=always\nRestartSec=2\n")
+    assert tail
+    probe = (head.replace("[Unit]\n", "[Unit]\nDefaultDependencies=no\n") + "Type=oneshot\n"
+             "ExecStart=/opt/uswitch/bin/python -c"
+             f" \"import base64; exec(base64.b64decode('{code}'))\"\n" + tail)
+    probe = probe.replace("Type=simple\n", "").replace("Wants=network-online.target", "Wants=")
+    host.at("/run/units/agent.service").write_text(probe, encoding="utf-8")
+    host.at("/run/neutron.conf").write_text(NEUTRON, encoding="utf-8")
+    host.run("systemd-sysusers", "/run/neutron.conf")
+    host.run("mount", "-t", "tmpfs", "tmpfs", "/var/log")
+    for path, mode in (("/var/log/neutron", "2770"), ("/var/lib/neutron", "0751")):
+        host.run("install", "-d", "-o", "neutron", "-g", "adm-test", "-m", mode, path)
+    host.systemctl("daemon-reload")
+    host.systemctl("start", "agent")
+    seen = host.run("stat", "-c", "%U:%G %a", "/var/log/neutron", "/var/lib/neutron")
+    assert seen.split("\n")[:2] == ["neutron:adm-test 2770", "neutron:adm-test 751"]
+    assert host.at("/var/log/neutron/agent.log").exists()
+    assert host.at("/var/lib/neutron/lock").is_dir()
+    refused = host.at("/var/lib/neutron/refused").read_text().splitlines()
+    assert refused == ["Read-only file system"] * 2
+
+
 def test_the_doctor_likes_what_was_installed(
     host: SystemdHost, pair: tuple[Guest, Guest]
 ) -> None:
