@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -87,10 +88,11 @@ def watched(switch: Switch) -> set[int]:
     """Inodes of the directories that uswitchd watches, by the kernel's own account."""
     found = set()
     for entry in Path(f"/proc/{switch.daemon_pid}/fdinfo").iterdir():
-        for line in entry.read_text().splitlines():
-            if line.startswith("inotify "):
-                words = dict(word.split(":") for word in line.split()[1:])
-                found.add(int(words["ino"], 16))
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            for line in entry.read_text().splitlines():
+                if line.startswith("inotify "):
+                    words = dict(word.split(":") for word in line.split()[1:])
+                    found.add(int(words["ino"], 16))
     return found
 
 
@@ -102,13 +104,14 @@ def test_the_directory_is_watched_when_the_answer_comes(switch: Switch) -> None:
     unprivileged.own(below, switch.who)
     for directory, path in ((switch.vhost, ""), (below, str(below / "x.sock"))):
         inode = directory.stat().st_ino
+        name = f"watched-{directory.name}"
         assert inode not in watched(switch)
         for _ in range(2):
-            lab.client.port_ensure({"name": UUID, "mode": "server", "path": path})
+            lab.client.port_ensure({"name": name, "mode": "server", "path": path})
             assert inode in watched(switch)
         switch.restart_daemon()
         assert inode in watched(switch)
-        lab.client.port_delete(UUID)
+        lab.client.port_delete(name)
         assert inode not in watched(switch)
 
 
