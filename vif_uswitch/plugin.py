@@ -25,7 +25,7 @@ from typing import Any
 import os_vif.plugin
 from os_vif import objects
 
-from vif_uswitch import plugin_call, plugin_opts
+from vif_uswitch import patience, plugin_opts
 from vif_uswitch.client import Client
 from vif_uswitch.exceptions import Forbidden, InvalidInput, Unavailable, USwitchError, shown
 
@@ -98,15 +98,15 @@ class UswitchPlugin(os_vif.plugin.PluginBase):  # type: ignore[misc]
             return
         budget = min(UNPLUG_S, self.config.timeout)
         try:
-            existed = plugin_call.insist(
-                self.config.control_socket, lambda client: client.port_delete(name), budget,
+            existed = patience.insist(
+                self._caller(), lambda client: client.port_delete(name), budget,
                 f"port {shown(name)}",
             )  # fmt: skip
         except USwitchError as error:
             LOG.warning(
                 "port %s could not be deleted, and may be left over in uswitchd: %s"
                 " To delete it by hand: uswitchctl port delete %s", shown(name),
-                plugin_call.sentence(error), shown(name),
+                patience.sentence(error), shown(name),
             )  # fmt: skip
         else:
             LOG.info("port %s %s", shown(name), "deleted" if existed else "was not there")
@@ -118,10 +118,16 @@ class UswitchPlugin(os_vif.plugin.PluginBase):  # type: ignore[misc]
         if self._is_foreign(port["path"]):
             ours = self.config.vhost_socket_dir
             raise InvalidInput("path", port["path"], f"is not below vhost_socket_dir ({ours})")
-        return plugin_call.insist(
-            self.config.control_socket, lambda client: _ensure_reachable(client, port),
-            self.config.timeout, f"port {port['name']}",
+        return patience.insist(
+            self._caller(), lambda client: _ensure_reachable(client, port), self.config.timeout,
+            f"port {port['name']}",
         )  # fmt: skip
+
+    def _caller(self) -> patience.Caller:
+        """All the time there is may go to one call: Nova asks once."""
+        return patience.Caller(
+            self.config.control_socket, self.config.timeout, "nova-compute", plugin_opts.GROUP
+        )
 
     def _is_foreign(self, path: str) -> bool:
         """Whether we know, without asking, that the socket is none of this switch's."""
@@ -159,8 +165,8 @@ def _ensure_reachable(client: Client, port: dict[str, Any]) -> dict[str, Any]:
         client.port_delete(port["name"])
     directory = os.path.dirname(port["path"])
     raise Forbidden(
-        "socket", port["path"], f"uswitchd, {plugin_call.owner(client.path)}, was denied access in"
-        f" {plugin_call.described(directory)}",
+        "socket", port["path"], f"uswitchd, {patience.owner(client.path)}, was denied access in"
+        f" {patience.described(directory)}",
         "Give the directory to that user and to a group that QEMU's user is in, with mode 2775.",
     )  # fmt: skip
 

@@ -29,11 +29,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "api": ("exceptions",),
     "client": ("api.wire", "exceptions"),
     "cmd": ("client", "api", "exceptions", "version"),
-    "plugin": ("client", "api", "exceptions", "plugin_call", "plugin_opts"),
-    "plugin_call": ("client", "exceptions", "plugin_opts"),
+    # How both of OpenStack's sides ask: knows neither.
+    "patience": ("client", "exceptions"),
+    "plugin": ("client", "api", "exceptions", "patience", "plugin_opts"),
     "plugin_opts": (),
     "hooks": ("client", "api", "exceptions", "conf"),
-    "ml2": ("client", "api", "exceptions", "conf"),
+    "ml2": ("client", "api", "exceptions", "conf", "patience"),
     "dataplane": ("exceptions",),
     # Runs as root: as little of ours as can be, and nothing that talks to anybody.
     "uplink": ("cmd.ending", "cmd.output", "exceptions", "version"),
@@ -47,7 +48,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 COMPOSER = f"{OURS}.daemon.main"
 
 # These start on a host without our dependencies, and so does all they import.
-STANDARD_LIBRARY_ONLY = ("client", "cmd", "hooks", "api.wire", "exceptions", "version")
+STANDARD_LIBRARY_ONLY = ("client", "cmd", "hooks", "patience", "api.wire", "exceptions", "version")
 NO_IO = ("api",)
 IO_MODULES = {"asyncio", "multiprocessing", "select", "selectors", "socket", "subprocess"}
 

@@ -15,7 +15,7 @@ from os_vif import objects
 from oslo_config import cfg
 
 from tests.unit.scripted_uswitchd import Scripted
-from vif_uswitch import plugin, plugin_call, plugin_opts
+from vif_uswitch import patience, plugin, plugin_opts
 from vif_uswitch.exceptions import (
     Conflict,
     DaemonUnreachable,
@@ -335,12 +335,12 @@ def test_unplug_does_not_wait_as_long_as_plug(loaded: UswitchPlugin) -> None:
     cfg.CONF.set_override("timeout", 600, plugin_opts.GROUP)
     budgets: list[float] = []
 
-    def insist(path: str, request: Any, budget_s: float, subject: str) -> Any:
+    def insist(caller: patience.Caller, request: Any, budget_s: float, subject: str) -> Any:
         budgets.append(budget_s)
         return True
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugin_call, "insist", insist)
+        patch.setattr(patience, "insist", insist)
         loaded.unplug(a_vif(), an_instance())
     assert budgets == [plugin.UNPLUG_S]
 

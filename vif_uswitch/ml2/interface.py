@@ -18,23 +18,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, TypeVar
 
 from neutron.agent.linux import interface, ip_lib
 from neutron.privileged.agent.linux import ip_lib as privileged
 
+from vif_uswitch import patience
 from vif_uswitch.client import Client
-from vif_uswitch.exceptions import Conflict, DaemonUnreachable, InvalidInput, NotFound
+from vif_uswitch.exceptions import Conflict, InvalidInput, NotFound
 from vif_uswitch.ml2 import conf as options
 
 LOG = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
-"""How long uswitchd may be away (an upgrade, a restart) before the agent is told."""
-RETRY_S = 0.2
+"""How long uswitchd may be away (an upgrade, a restart) or busy before the agent is told."""
 
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,14}")  # as the API has it
 _PORT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -58,20 +56,20 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
         """Makes device and port; either both are there afterwards, or none and it raises."""
         _check_name(device_name)
         spec = _spec(port_id, device_name, namespace, mtu, network=network_id)
-        with self._client() as client:
-            self._forget_stale(client, port_id)
-            device = _make_device(device_name, namespace, self._ask(client.peer_uid))
-            with self._undone(client, port_id, device_name, namespace):
-                device.link.set_address(mac_address)
-                device.link.set_alias(port_id)
-                if mtu:
-                    device.link.set_mtu(mtu)
-                # While it is in the host's namespace uswitchd opens it without anybody's help.
-                self._ask(partial(client.port_ensure, spec))
-                if namespace:
-                    ip_lib.IPWrapper().ensure_namespace(namespace).add_device_to_namespace(device)
-                if link_up:
-                    device.link.set_up()
+        self._forget_stale(port_id)
+        uid = self._ask(f"port {port_id}", lambda client: client.peer_uid())
+        device = _make_device(device_name, namespace, uid)
+        with self._undone(port_id, device_name, namespace):
+            device.link.set_address(mac_address)
+            device.link.set_alias(port_id)
+            if mtu:
+                device.link.set_mtu(mtu)
+            # While it is in the host's namespace uswitchd opens it without anybody's help.
+            self._ask(f"port {port_id}", lambda client: client.port_ensure(spec))
+            if namespace:
+                ip_lib.IPWrapper().ensure_namespace(namespace).add_device_to_namespace(device)
+            if link_up:
+                device.link.set_up()
         LOG.info("port %s: device %s in %s", port_id, device_name, namespace or "the host")
 
     def unplug(
@@ -82,10 +80,9 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
 
         The port goes first: as long as the device is there, the agent comes back for it.
         """
-        with self._client() as client:
-            for port in self._ports_on(client, device_name, namespace):
-                self._ask(partial(client.port_delete, port["name"]))
-                LOG.info("port %s: device %s is unplugged", port["name"], device_name)
+        for port in self._ports_on(device_name, namespace):
+            self._delete(port["name"])
+            LOG.info("port %s: device %s is unplugged", port["name"], device_name)
         _delete_device(device_name, namespace)
 
     def set_mtu(
@@ -93,75 +90,69 @@ class UswitchInterfaceDriver(interface.LinuxInterfaceDriver):
     ) -> None:
         """The agent calls this for each device that it finds, too: a lost port is made again."""
         ip_lib.IPDevice(device_name, namespace=namespace).link.set_mtu(mtu)
-        with self._client() as client:
-            ports = self._ports_on(client, device_name, namespace)
-            for port in ports:
-                # Tells the switch as well to try a device again that it could not open.
-                found = self._ask(partial(client.port_set, port["name"], {"mtu": mtu}))["port"]
-                if found["reason"]:
-                    LOG.warning("port %s is %s: %s", port["name"], found["link"], found["reason"])
-            port_id = _alias(device_name, namespace)
-            if not ports and port_id:
-                LOG.warning("port %s: the switch lost it, and gets it again", port_id)
-                spec = _spec(port_id, device_name, namespace, mtu)
-                self._ask(partial(client.port_ensure, spec))
+        ports = self._ports_on(device_name, namespace)
+        for port in ports:
+            # Tells the switch as well to try a device again that it could not open.
+            self._set_mtu_of(port["name"], mtu)
+        port_id = _alias(device_name, namespace)
+        if not ports and port_id:
+            LOG.warning("port %s: the switch lost it, and gets it again", port_id)
+            spec = _spec(port_id, device_name, namespace, mtu)
+            self._ask(f"port {port_id}", lambda client: client.port_ensure(spec))
 
     # ---- the switch ----
 
-    def _client(self) -> Client:
+    def _ask(self, subject: str, request: Callable[[Client], T]) -> T:
+        """The answer to ``request``, which can be repeated, as soon as uswitchd has one."""
         section = self.conf[options.AGENT_GROUP]
-        return Client(section.control_socket, section.timeout)
+        caller = patience.Caller(
+            section.control_socket, section.timeout, "this agent", options.AGENT_GROUP
+        )
+        return patience.insist(caller, request, PATIENCE_S, subject)
 
-    def _ask(self, call: Callable[[], T]) -> T:
-        """The answer to ``call``, which can be repeated, as soon as uswitchd is there."""
-        end = time.monotonic() + PATIENCE_S
-        said = False
-        while True:
-            try:
-                return call()
-            except DaemonUnreachable as error:
-                if time.monotonic() > end:
-                    raise
-                if not said:
-                    LOG.warning("waiting for uswitchd: %s", error)
-                said = True
-                time.sleep(RETRY_S)
+    def _delete(self, name: str) -> None:
+        self._ask(f"port {name}", lambda client: client.port_delete(name))
 
-    def _ports_on(
-        self, client: Client, device_name: str, namespace: str | None
-    ) -> list[dict[str, Any]]:
+    def _set_mtu_of(self, name: str, mtu: int) -> None:
+        found = self._ask(f"port {name}", lambda client: client.port_set(name, {"mtu": mtu}))
+        if found["port"]["reason"]:
+            LOG.warning("port %s is %s: %s", name, found["port"]["link"], found["port"]["reason"])
+
+    def _ports_on(self, device_name: str, namespace: str | None) -> list[dict[str, Any]]:
         """One, or none; by what the switch says, and by what the device does."""
         place = (device_name, namespace or "")
         alias = _alias(device_name, namespace)
+        ports = self._ask(f"device {device_name}", lambda client: client.port_list())
         return [
-            port for port in self._ask(client.port_list) if port["type"] == "tap"
+            port for port in ports if port["type"] == "tap"
             and (port["name"] == alias or (port["ifname"], port["netns"]) == place)
         ]  # fmt: skip
 
-    def _forget_stale(self, client: Client, port_id: str) -> None:
+    def _forget_stale(self, port_id: str) -> None:
         """The device is new, so whatever port of that name there is has lost its own."""
         try:
-            kind = self._ask(partial(client.port_show, port_id))["port"]["type"]
+            shown = self._ask(f"port {port_id}", lambda client: client.port_show(port_id))
         except NotFound:
             return
+        kind = shown["port"]["type"]
         if kind != "tap":
             raise Conflict(
                 "port", port_id, f"is a {kind} port of the switch: a guest's",
                 f"See: uswitchctl port show {port_id}",
             )  # fmt: skip
-        self._ask(partial(client.port_delete, port_id))
+        self._delete(port_id)
 
     @contextlib.contextmanager
-    def _undone(
-        self, client: Client, port_id: str, device_name: str, namespace: str | None
-    ) -> Iterator[None]:
+    def _undone(self, port_id: str, device_name: str, namespace: str | None) -> Iterator[None]:
         """Leaves nothing behind if the body fails."""
         try:
             yield
         except Exception as error:
             LOG.error("port %s: device %s cannot be plugged: %s", port_id, device_name, error)
-            with contextlib.suppress(Exception):
-                client.port_delete(port_id)
+            section = self.conf[options.AGENT_GROUP]
+            with contextlib.suppress(Exception):  # once: who waited in vain does not wait again
+                with Client(section.control_socket, section.timeout) as client:
+                    client.port_delete(port_id)
             with contextlib.suppress(Exception):
                 _delete_device(device_name, namespace)
             raise

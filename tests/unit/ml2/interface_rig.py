@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from vif_uswitch import patience
 from vif_uswitch.exceptions import DaemonUnreachable, NotFound, USwitchError
 
 MODULE = "vif_uswitch.ml2.interface"
@@ -38,7 +39,9 @@ class World:
         self.ports: dict[str, dict[str, Any]] = {}
         self.log: list[str] = []
         self.fail: dict[str, Exception] = {}
-        self.down = 0  # so many calls find no uswitchd
+        self.down = 0  # so many calls fail with ``absence``
+        self.absence: USwitchError = DaemonUnreachable("control socket", "/s", "is not there")
+        self.calls = 0
 
     def did(self, what: str) -> None:
         self.log.append(what)
@@ -112,9 +115,10 @@ class FakeClient:
         self.closed = True
 
     def _reach(self) -> None:
+        self.world.calls += 1
         if self.world.down:
             self.world.down -= 1
-            raise DaemonUnreachable("control socket", "/s", "is not there")
+            raise self.world.absence
 
     def peer_uid(self) -> int:
         self._reach()
@@ -210,8 +214,9 @@ def load(world: World, patch: pytest.MonkeyPatch) -> Any:
     patch.delitem(sys.modules, MODULE, raising=False)
     found = importlib.import_module(MODULE)
     patch.delitem(sys.modules, MODULE)
-    patch.setattr(found, "Client", lambda path, timeout_s: FakeClient(world))
-    patch.setattr(found, "RETRY_S", 0.0)
+    for asking in (found, patience):
+        patch.setattr(asking, "Client", lambda path, timeout_s: FakeClient(world))
+    patch.setattr(patience, "PAUSE_S", (0.0, 0.0))
     return found
 
 

@@ -4,11 +4,21 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vif_uswitch.exceptions import Conflict, DaemonUnreachable, InvalidInput, USwitchError
+from vif_uswitch.exceptions import (
+    Busy,
+    Conflict,
+    DaemonUnreachable,
+    Forbidden,
+    InvalidInput,
+    Unavailable,
+    USwitchError,
+)
 
 from .interface_rig import REFUSED, Conf, Device, World, load
 
@@ -125,10 +135,15 @@ def test_nothing_is_left_of_a_failure(driver: Any, world: World, step: str) -> N
     assert not world.devices and not world.ports
 
 
+@pytest.mark.parametrize("absence", [
+    DaemonUnreachable("control socket", "/s", "is not there"),
+    Busy("control socket", None, "64 clients are connected already"),
+    Unavailable("the dataplane", None, "it is being restarted"),
+])  # fmt: skip
 def test_waits_for_uswitchd(
-    driver: Any, world: World, caplog: pytest.LogCaptureFixture
+    driver: Any, world: World, caplog: pytest.LogCaptureFixture, absence: USwitchError
 ) -> None:
-    world.down = 3
+    world.down, world.absence = 3, absence
     plug(driver)
     assert PORT in world.ports
     assert [r.levelno for r in caplog.records].count(logging.WARNING) == 1
@@ -140,6 +155,34 @@ def test_does_not_wait_for_ever(driver: Any, module: Any, world: World) -> None:
     with pytest.raises(DaemonUnreachable):
         plug(driver)
     assert not world.devices
+
+
+def test_no_permission_is_told_at_once(
+    driver: Any, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the agent's user and groups, and the socket's owner, group and mode."""
+    socket = tmp_path / "s"
+    socket.touch()
+    socket.chmod(0o640)
+    driver.conf["uswitch"].control_socket = str(socket)
+    monkeypatch.setattr(os, "access", lambda name, mode: name != str(socket))
+    world.down = 1 << 30
+    world.absence = DaemonUnreachable("control socket", str(socket), "may not be used by you")
+    with pytest.raises(Forbidden, match="control_group") as caught:
+        plug(driver)
+    text = str(caught.value)
+    assert f"may not write {socket} ({socket.owner()}:{socket.group()}, mode 0640)" in text
+    assert "(groups " in text and text.endswith("restart this agent.")
+    assert world.calls == 1 and not world.devices
+
+
+def test_what_the_advice_speaks_of_is_the_agent_s(
+    driver: Any, module: Any, world: World
+) -> None:
+    module.PATIENCE_S = 0.0
+    world.down = 1 << 30
+    with pytest.raises(DaemonUnreachable, match=r"set control_socket in \[uswitch\]"):
+        plug(driver)
 
 
 def test_unplug(driver: Any, world: World) -> None:
