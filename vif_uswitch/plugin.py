@@ -154,9 +154,10 @@ def _ensure_reachable(client: Client, port: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         done = client.port_ensure(port)
-        denied = done["port"]["link"] == "waiting" and DENIED in done["port"]["reason"]
+        denied = done["port"]["link"] == "waiting" and _denied(done["port"]["reason"], port)
     except Unavailable as error:
-        if DENIED not in error.why:
+        # Of other files, of uswitchd's state for one, it speaks for itself.
+        if not _denied(f"{error.what} {error.value}: {error.why}", port):
             raise
         done, denied = {"created": False}, True
     if not denied:
@@ -169,6 +170,12 @@ def _ensure_reachable(client: Client, port: dict[str, Any]) -> dict[str, Any]:
         f" {patience.described(directory)}",
         "Give the directory to that user and to a group that QEMU's user is in, with mode 2775.",
     )  # fmt: skip
+
+
+def _denied(complaint: str, port: dict[str, Any]) -> bool:
+    """Whether uswitchd speaks of the port's socket, and says that it was not let near it."""
+    path = port["path"]
+    return DENIED in complaint and (path in complaint or shown(path) in complaint)
 
 
 def _get(thing: Any, field: str) -> Any:

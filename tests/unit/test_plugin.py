@@ -284,11 +284,31 @@ def test_uswitchd_cannot_reach_the_socket(
 
 
 def test_uswitchd_cannot_listen(loaded: UswitchPlugin) -> None:
-    error = Unavailable("cannot listen on the vhost-user socket", "/x", "Permission denied")
+    """The longest paths come shortened in an error's value."""
+    for path in ("/run/uswitch/vhost/x.sock", f"/run/{'x' * 94}/y.sock"):
+        what = "cannot listen on the vhost-user socket"
+        error = Unavailable(what, path, "Permission denied", "check the directory")
+        with Scripted(loaded.config.control_socket, refusing(error)) as daemon:
+            with pytest.raises(Forbidden, match="was denied access in /run"):
+                loaded.plug(a_vif(mode="client", path=path), an_instance())
+        assert len(daemon.asked) == 1, "it does not pass by itself"
+
+
+def test_uswitchd_cannot_write_something_else(loaded: UswitchPlugin) -> None:
+    """A closed state directory is not blamed on the directory of the sockets; it may pass."""
+    error = Unavailable("state file", "/var/lib/uswitch/state.json",
+                        "cannot be written: Permission denied", "Open it.")  # fmt: skip
     with Scripted(loaded.config.control_socket, refusing(error)) as daemon:
-        with pytest.raises(Forbidden, match="was denied access in /run"):
-            loaded.plug(a_vif(mode="client"), an_instance())
-    assert len(daemon.asked) == 1, "it does not pass by itself"
+        with pytest.raises(Unavailable, match=r"/var/lib/uswitch/state.json: .*Open it") as caught:
+            loaded.plug(a_vif(), an_instance())
+    assert "vhost" not in str(caught.value) and len(daemon.asked) > 1
+
+
+def test_a_port_that_waits_for_something_else(loaded: UswitchPlugin) -> None:
+    answer = obedient(link="waiting", reason="/dev/other: Permission denied")
+    with Scripted(loaded.config.control_socket, answer) as daemon:
+        loaded.plug(a_vif(), an_instance())
+    assert len(daemon.asked) == 1
 
 
 def test_a_running_guest_is_no_failure(loaded: UswitchPlugin) -> None:
