@@ -277,7 +277,7 @@ def test_uswitchd_cannot_reach_the_socket(
         with pytest.raises(Forbidden) as caught:
             loaded.plug(a_vif(path=f"{directory}/x.sock"), an_instance())
     asked = [method for method, _ in daemon.asked]
-    assert asked == ["port.ensure", "port.delete"] if created else ["port.ensure"]
+    assert asked == (["port.ensure", "port.delete"] if created else ["port.ensure"])
     text = str(caught.value)
     assert f"{directory} (root:root, mode 0710)" in text or os.geteuid() != 0
     assert "uswitchd, user " in text and "2775" in text
