@@ -48,7 +48,7 @@
     X(guard_ip, IN, "the source IP address is not one that the port may use, or cannot be seen") \
     X(guard_arp, IN, "the port claims an address by ARP that it may not use")      \
     X(guard_nd, IN, "the port claims by neighbor discovery an address that it may not use, or a router's role") \
-    X(guard_dhcp, IN, "the port answers as a DHCP server")                         \
+    X(guard_dhcp, IN, "the port sends to a DHCP client, as only a server does")    \
     X(guard_type, IN, "a guarded port sends IPv4, IPv6, ARP and RARP only")
 
 #define BREAK_REASONS(X)                                                       \

@@ -1,9 +1,9 @@
 /*
  * SPDX-License-Identifier: Apache-2.0
  *
- * antispoof.c - see antispoof.h: Ethernet, ARP, IPv4, and who may answer as a
- * DHCP server over it.  antispoof_create() belongs to the control thread, all
- * else to workers.
+ * antispoof.c - see antispoof.h: Ethernet, ARP, IPv4, and what goes to DHCP
+ * clients over it.  antispoof_create() belongs to the control thread, all else
+ * to workers.
  */
 #include "policy/antispoof.h"
 
@@ -105,10 +105,11 @@ static enum drop_reason judge_udp(const struct frame *f, uint32_t len, bool cove
     if (more && load_be16(f->hdr + IPV4_TOTAL) < len + UDP_LEN)
         return DROP_guard_ip;
     from = load_be16(f->hdr + ETH_HDR_LEN + len);
-    to = load_be16(f->hdr + ETH_HDR_LEN + len + 2);
+    to = load_be16(f->hdr + ETH_HDR_LEN + len + TO_PORT);
     if (!covered)
         return from == DHCP_CLIENT && to == DHCP_SERVER ? DROP_none : DROP_guard_ip;
-    return from == DHCP_SERVER && to == DHCP_CLIENT ? DROP_guard_dhcp : DROP_none;
+    /* Clients take an answer from any port. */
+    return to == DHCP_CLIENT ? DROP_guard_dhcp : DROP_none;
 }
 
 static enum drop_reason judge_ipv4(const struct pairs *pairs, const struct frame *f, uint64_t mac)
@@ -131,15 +132,14 @@ static enum drop_reason judge_ipv4(const struct pairs *pairs, const struct frame
 }
 
 /*
- * What nearly every frame is: IPv4 without options, no fragment, from an address of the port, and no answer of a DHCP
- * server.  False: anything else, for the rules above.
+ * What nearly every frame is: IPv4 without options, no fragment, from an address of the port, and not to a DHCP client.
+ * False: anything else, for the rules above.
  */
 static inline bool is_plain(const struct pairs *pairs, const struct frame *f)
 {
     /* Of the header's first eight bytes: version and length, and all that a fragment has. */
     static const union { uint8_t byte[8]; uint64_t word; } mask = { { 0xff, 0, 0, 0, 0, 0, 0x3f, 0xff } },
                                                            plain = { { 0x45 } };
-    static const union { uint8_t byte[4]; uint32_t word; } answer = { { 0, DHCP_SERVER, 0, DHCP_CLIENT } };
     const uint8_t *const hdr = f->hdr;
     uint64_t from, first;
 
@@ -149,7 +149,7 @@ static inline bool is_plain(const struct pairs *pairs, const struct frame *f)
     memcpy(&first, hdr + IPV4_VERSION, sizeof(first));
     if ((first & mask.word) != plain.word)
         return false;
-    if (hdr[IPV4_PROTOCOL] == PROTOCOL_UDP && load_raw32(hdr + ETH_HDR_LEN + IPV4_LEN_MIN) == answer.word)
+    if (hdr[IPV4_PROTOCOL] == PROTOCOL_UDP && load_be16(hdr + ETH_HDR_LEN + IPV4_LEN_MIN + TO_PORT) == DHCP_CLIENT)
         return false;
     return pairs_have_ipv4(pairs, le64toh(from), load_raw32(hdr + IPV4_SOURCE));
 }

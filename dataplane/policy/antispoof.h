@@ -4,7 +4,7 @@
  * antispoof.h - a policy: a port sends only what it may claim to be.
  *
  * Theory of operation.  Rules are per protocol, one function each: Ethernet,
- * ARP, IPv4 and the DHCP server in antispoof.c, IPv6 with neighbor discovery
+ * ARP, IPv4 and DHCP in antispoof.c, IPv6 with DHCPv6 and neighbor discovery
  * in antispoof_ipv6.c.  Each looks at the snapshot alone and names the drop;
  * what cannot be judged because the frame does not hold what its headers
  * promise, or hides it beyond POLICY_VIEW bytes, is dropped as well.  Whether

@@ -37,7 +37,6 @@
 #define EXTENSIONS_MAX ((POLICY_VIEW - IPV6_END) / EXTENSION_MIN)
 #define FRAGMENT_OFFSET 0xfff8  /* in bytes */
 
-#define DHCPV6_SERVER 547
 #define DHCPV6_CLIENT 546
 
 /* ICMPv6: type, code, checksum; types. */
@@ -229,13 +228,12 @@ static enum drop_reason judge_icmpv6(const struct pairs *pairs, const struct fra
 
 static enum drop_reason judge_udp(const struct frame *f, uint32_t at)
 {
-    enum drop_reason why = reach_inside(f, at + UDP_LEN, DROP_guard_ip);
+    const enum drop_reason why = reach_inside(f, at + UDP_LEN, DROP_guard_ip);
 
     if (why != DROP_none)
         return why;
-    if (load_be16(f->hdr + at) == DHCPV6_SERVER && load_be16(f->hdr + at + 2) == DHCPV6_CLIENT)
-        return DROP_guard_dhcp;
-    return DROP_none;
+    /* Whatever port it comes from, a client takes it for an answer. */
+    return load_be16(f->hdr + at + TO_PORT) == DHCPV6_CLIENT ? DROP_guard_dhcp : DROP_none;
 }
 
 enum drop_reason antispoof_ipv6(const struct pairs *pairs, const struct frame *f, uint64_t mac)

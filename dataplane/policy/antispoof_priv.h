@@ -17,6 +17,7 @@
 /* IPv4 protocol, and next header of IPv6. */
 #define PROTOCOL_UDP 17
 #define PORTS_LEN 4
+#define TO_PORT 2
 #define UDP_LEN 8
 
 static inline uint16_t load_be16(const uint8_t *p)

@@ -99,7 +99,9 @@ def lies(mac: str) -> list[tuple[str, Packet]]:
         ("guard_nd", own / nd / IPv6ExtHdrFragment() / ICMPv6ND_RA()),
         ("guard_nd", own / nd / ICMPv6ND_Redirect(tgt=LINK_LOCAL, dst="2001:db8::1")),
         ("guard_dhcp", own / IP(src=IP4) / UDP(sport=67, dport=68) / Raw(b"x" * 240)),
+        ("guard_dhcp", own / IP(src=IP4) / UDP(sport=9999, dport=68) / Raw(b"x" * 240)),
         ("guard_dhcp", own / IPv6(src=LINK_LOCAL) / UDP(sport=547, dport=546) / DHCP6_Advertise()),
+        ("guard_dhcp", own / IPv6(src=LINK_LOCAL) / UDP(sport=9999, dport=546) / DHCP6_Advertise()),
         ("guard_type", own / Dot1Q(vlan=0, type=0x8100) / Dot1Q(vlan=7) / IP(src=IP4) / UDP()),
         ("guard_type", Ether(src=mac, dst=BROADCAST, type=0x88CC) / Raw(b"x" * 46)),
     ]

@@ -9,7 +9,7 @@
  *   - judging moves bytes into the snapshot and changes none;
  *   - a frame that passes is of a type and from a MAC address that may be, an
  *     ARP sender is the frame's, IP sources are covered (or are nobody, asking);
- *     it is no DHCP server's answer, no router advertisement or redirect, and
+ *     it goes to no DHCP client, is no router advertisement or redirect, and
  *     a neighbor advertisement is for a covered address and names no other
  *     link-layer address (each looked for where it is without extension headers).
  *
@@ -115,7 +115,7 @@ static void check_ipv4(const uint8_t *f, uint32_t len)
     MUST(len >= 34 && f[14] >> 4 == 4);
     MUST(covered || is_nobody(source, 4));
     if (ports)
-        MUST(len >= 38 && !(be16(udp) == 67 && be16(udp + 2) == 68));
+        MUST(len >= 38 && be16(udp + 2) != 68);
     if (ports && !covered)
         MUST(be16(udp) == 68 && be16(udp + 2) == 67);
 }
@@ -138,7 +138,7 @@ static void check_ipv6(const uint8_t *f, uint32_t len)
     MUST(may_ipv6(f + 22) || f[20] == 58 || f[20] == 0 || f[20] == 43 || f[20] == 44 || f[20] == 51 || f[20] == 60 ||
          f[20] == 135 || f[20] == 139 || f[20] == 140);
     if (f[20] == 17)
-        MUST(len >= 62 && !(be16(up) == 547 && be16(up + 2) == 546));
+        MUST(len >= 62 && be16(up + 2) != 546);
     if (f[20] != 58)
         return;
     MUST(len >= 58 && up[0] != 134 && up[0] != 137);

@@ -99,13 +99,13 @@ class Drawer:
         options = self.rng.choice(([], [], [], [IPOption_Router_Alert()], [IPOption_NOP()] * 37))
         up = self.rng.choice((
             TCP(dport=80), UDP(sport=5000, dport=53), UDP(sport=67, dport=68), ICMP(),
-            UDP(sport=68, dport=67), UDP(sport=67, dport=67),
+            UDP(sport=68, dport=67), UDP(sport=67, dport=67), UDP(sport=9999, dport=68),
         ))  # fmt: skip
         return IP(src=self.ip(), dst="10.9.9.9", options=options) / up / self.payload()
 
     def dhcp(self) -> Packet:
         source = self.rng.choice(("0.0.0.0", self.ip()))
-        sport, dport = self.rng.choice(((68, 67), (68, 67), (67, 68), (68, 68)))
+        sport, dport = self.rng.choice(((68, 67), (68, 67), (67, 68), (68, 68), (9999, 68)))
         options = [("message-type", "discover"), "end"]
         packet = IP(src=source, dst="255.255.255.255") / UDP(sport=sport, dport=dport)
         return packet / BOOTP() / DHCP(options=options)
@@ -126,7 +126,7 @@ class Drawer:
     def ipv6(self) -> Packet:
         up = self.rng.choice((
             TCP(dport=80), UDP(sport=5000, dport=53), UDP(sport=547, dport=546),
-            UDP(sport=546, dport=547), ICMPv6EchoRequest(),
+            UDP(sport=546, dport=547), UDP(sport=9999, dport=546), ICMPv6EchoRequest(),
         ))  # fmt: skip
         return self.header6() / up / self.payload()
 

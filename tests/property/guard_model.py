@@ -99,7 +99,7 @@ class Guard:
             ports = packet.see(14 + size, 4, "guard_ip")
             if more and int.from_bytes(header[2:4], "big") < size + 8:
                 raise Dropped("guard_ip")
-            asks, answers = ports == b"\0\x44\0\x43", ports == b"\0\x43\0\x44"
+            asks, answers = ports == b"\0\x44\0\x43", ports[2:] == b"\0\x44"
         if not covered and not asks:
             raise Dropped("guard_ip")
         if answers:
@@ -122,7 +122,7 @@ class Guard:
             return
         if not covered:
             raise Dropped("guard_ip")
-        if packet.see(at, 8, "guard_ip")[:4] == (547).to_bytes(2, "big") + (546).to_bytes(2, "big"):
+        if packet.see(at, 8, "guard_ip")[2:4] == (546).to_bytes(2, "big"):
             raise Dropped("guard_dhcp")
 
     def _walk(self, packet: Packet, kind: int) -> tuple[int, int, bool] | None:

@@ -64,7 +64,7 @@ DROP_TEXT: dict[str, str] = {
     "guard_arp": "the port claims an address by ARP that it may not use",
     "guard_nd": "the port claims by neighbor discovery an address that it may not use, or a "
     "router's role",
-    "guard_dhcp": "the port answers as a DHCP server",
+    "guard_dhcp": "the port sends to a DHCP client, as only a server does",
     "guard_type": "a guarded port sends IPv4, IPv6, ARP and RARP only",
 }
 

@@ -189,17 +189,27 @@ TEST(ipv4)
 
 #define SERVER(at) { at, 0 }, { at + 1, 67 }, { at + 2, 0 }, { at + 3, 68 }
 #define SERVER6(at) { at, 547 >> 8 }, { at + 1, 547 & 0xff }, { at + 2, 546 >> 8 }, { at + 3, 546 & 0xff }
+/* A client looks at its own port alone: whoever lies takes any other. */
+#define LIAR(at) { at, 9999 >> 8 }, { at + 1, 9999 & 0xff }, { at + 2, 0 }, { at + 3, 68 }
+#define LIAR6(at) { at, 9999 >> 8 }, { at + 1, 9999 & 0xff }, { at + 2, 546 >> 8 }, { at + 3, 546 & 0xff }
 
 /* Behind what it may hide. */
 TEST(dhcp_servers)
 {
     static const struct spoilt table[] = {
         { "offer", PACKET_UDP, DROP_guard_dhcp, { SERVER(AT_IPV4_UP) } },
+        { "offer from another port", PACKET_UDP, DROP_guard_dhcp, { LIAR(AT_IPV4_UP) } },
+        { "offer from another port, behind options", PACKET_IP_OPTIONS, DROP_guard_dhcp, { LIAR(AT_IPV4_UP + 40) } },
         { "offer by TCP", PACKET_TCP, DROP_none, { SERVER(AT_IPV4_UP) } },
+        { "from the server's port to another", PACKET_UDP, DROP_none,
+          { { AT_IPV4_UP, 0 }, { AT_IPV4_UP + 1, 67 }, { AT_IPV4_UP + 2, 0 }, { AT_IPV4_UP + 3, 67 } } },
+        { "to a port with the client's low byte", PACKET_UDP, DROP_none,
+          { { AT_IPV4_UP + 2, 1 }, { AT_IPV4_UP + 3, 68 } } },
         { "offer behind options", PACKET_IP_OPTIONS, DROP_guard_dhcp, { SERVER(AT_IPV4_UP + 40) } },
         { "offer within options", PACKET_IP_OPTIONS, DROP_none, { SERVER(AT_IPV4_UP) } },
         { "payload of a fragment", PACKET_LATER_FRAGMENT, DROP_none, { SERVER(AT_IPV4_UP) } },
         { "IPv6", PACKET_UDP6, DROP_guard_dhcp, { SERVER6(AT_IPV6_UP) } },
+        { "IPv6, from another port", PACKET_UDP6, DROP_guard_dhcp, { LIAR6(AT_IPV6_UP) } },
         { "IPv6, other way", PACKET_UDP6, DROP_none,
           { { AT_IPV6_UP, 2 }, { AT_IPV6_UP + 1, 0x22 }, { AT_IPV6_UP + 2, 2 },
                                                      { AT_IPV6_UP + 3, 0x23 } } },
@@ -207,6 +217,8 @@ TEST(dhcp_servers)
         { "first fragment", PACKET_FIRST_FRAGMENT6, DROP_guard_dhcp, { SERVER6(AT_IPV6_UP + 8) } },
         { "payload of a later fragment", PACKET_LATER_FRAGMENT6, DROP_none, { SERVER6(AT_IPV6_UP + 8) } },
         { "authenticated", PACKET_AH, DROP_guard_dhcp, { SERVER6(AT_IPV6_UP + 24) } },
+        { "from another port, behind", PACKET_EXTENSIONS, DROP_guard_dhcp, { LIAR6(AT_IPV6_UP + 40) } },
+        { "from another port, first fragment", PACKET_FIRST_FRAGMENT6, DROP_guard_dhcp, { LIAR6(AT_IPV6_UP + 8) } },
         { "IPv4's ports", PACKET_UDP6, DROP_none, { SERVER(AT_IPV6_UP) } },
     };
     struct packet p;
@@ -217,6 +229,8 @@ TEST(dhcp_servers)
     memcpy(p.data + AT_IPV4_UP, "\0\x43\0\x44", 4);
     p.data[AT_IPV4_FRAGMENT] = 0x20;
     expect("first fragment of an offer", &p, p.len, DROP_guard_dhcp);
+    memcpy(p.data + AT_IPV4_UP, "\x27\x0f\0\x44", 4);
+    expect("first fragment of an offer from another port", &p, p.len, DROP_guard_dhcp);
     memcpy(p.data + AT_IPV4_UP, "\0\x43\1\1", 4);
     expect("first fragment", &p, p.len, DROP_none);
     p.data[AT_IPV4_TOTAL] = 0, p.data[AT_IPV4_TOTAL + 1] = 27;
