@@ -67,6 +67,7 @@ def guest(host: Host, number: int) -> str:
     name, device = f"guest{number}", f"tap{number}"
     host.run(f"ip netns add {name}")
     host.run(f"ip tuntap add dev {device} mode tap user uswitch vnet_hdr")
+    host.run(f"ip link set dev {device} alias {device}")
     host.run(f"uswitchctl port add {device} --type tap --ifname {device} --segment external"
              f" --netns {name}")
     host.run(f"ip link set {device} netns {name}")

@@ -87,6 +87,7 @@ class Port:
     def make_device(self) -> None:
         who = unprivileged.identity()
         ip("tuntap", "add", "dev", self.ifname, "mode", "tap", "user", str(who.uid), "vnet_hdr")
+        ip("link", "set", "dev", self.ifname, "alias", self.name)
 
     def plug(self) -> Port:
         """As the interface driver does it."""
@@ -220,6 +221,30 @@ def test_device_in_our_namespace_deleted_and_made_again(bed: Bed, port: Port) ->
     port.move()
     port.answers()
     assert bed.switch.call("port.show", name=port.name)["incoming"]["frames"] > counted
+
+
+def test_the_host_s_device_of_the_same_name(bed: Bed, port: Port) -> None:
+    """Neither without helper, nor when the namespace's own device is gone, is it the port's."""
+    port.plug().answers()
+    who = unprivileged.identity()
+    device = ("tuntap", "add", "dev", port.ifname, "mode", "tap", "user", str(who.uid), "vnet_hdr")
+    ip(*device)
+    with pytest.raises(ApiError, match="could be taken for that in"):
+        bed.switch.add_tap("host", port.ifname)
+    bed.restart()
+    assert port.state["link"] == "waiting" and "has alias ''" in port.state["reason"]
+    port.guest_again()
+    bed.helper.start()
+    try:
+        until(lambda: port.state["link"] == "up", "tried again by itself")
+        port.answers()
+        ip("-n", port.host.name, "link", "delete", port.ifname)
+        until(lambda: port.host.name in port.state["reason"], "the reason is known")
+        assert port.state["link"] == "waiting" and "neither in" in port.state["reason"]
+        ip("link", "set", "dev", port.ifname, "alias", port.name)
+        until(lambda: port.state["link"] == "up", "it is the port's now")
+    finally:
+        bed.helper.stop()
 
 
 def test_the_namespace_is_part_of_what_a_port_is(helper: Bed, port: Port) -> None:

@@ -40,6 +40,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "uplink": ("cmd.ending", "cmd.output", "exceptions", "version"),
     # The layouts and the library stay behind dataplane.native, the fake is the composer's.
     "daemon": ("api", "exceptions", "conf", "version", "uplink.devices",
+               "uplink.tap_device",
                *(f"dataplane.{name}" for name in ("base", "layout", "live", "process",
                                                   "statepage", "unixpath"))),
     "_dataplane_build": (),

@@ -389,6 +389,7 @@ def _check_pair(port: Port, other: Port) -> None:
         raise Conflict(
             "ifname", port.ifname, f"is the device of port {other.name}", "Give each port its own."
         )
+    _check_namespaces(port, other)
     both = set(port.macs) & set(other.macs)
     if both and port.segments() & other.segments():
         raise Conflict(
@@ -396,6 +397,21 @@ def _check_pair(port: Port, other: Port) -> None:
             f"is pinned to port {other.name}, in a segment that port {port.name} is in too",
             "An address can be behind one port only.",
         )  # fmt: skip
+
+
+def _check_namespaces(port: Port, other: Port) -> None:
+    """A TAP device is made in our own namespace before it moves: there it would be another's."""
+    same_name = port.kind is other.kind is Kind.TAP and port.ifname == other.ifname
+    if same_name and not (port.netns and other.netns):
+        raise Conflict(
+            "ifname", port.ifname, f"is the device of port {other.name} in {_place(other)}, and"
+            f" could be taken for that in {_place(port)}",
+            "Give one of the two devices another name.",
+        )  # fmt: skip
+
+
+def _place(port: Port) -> str:
+    return f"network namespace {port.netns}" if port.netns else "our network namespace"
 
 
 def check_whole(desired: Desired, refuse: Callable[[str], Exception]) -> None:

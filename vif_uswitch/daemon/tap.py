@@ -2,9 +2,12 @@
 """Opens the kernel side of a TAP port: an existing, persistent device that is ours.
 
 Making one takes CAP_NET_ADMIN, which uswitchd does not have and shall not
-need; the administrator makes it once and gives it to our user.  A device that
-was opened may move to another network namespace; one that is there already is
-opened by root's helper (``tap_helper.py``).
+need; the administrator makes it once and gives it to our user.
+
+A device that was opened may move to another network namespace; one that is
+there already is opened by root's helper (``tap_helper.py``).  One in our own
+namespace may be on its way there, or be the host's, with the same name: it is
+the port's only if its alias is the port's name.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from vif_uswitch.exceptions import (
     Unavailable,
     USwitchError,
 )
+from vif_uswitch.uplink.tap_device import alias_of
 
 _TUNSETIFF = 0x400454CA
 _IFF_TAP = 0x0002
@@ -35,7 +39,7 @@ NAME_MAX = 15
 
 
 class TapOpener:
-    """Callable: name of a device and of its network namespace, "" for our own.
+    """Callable: names of a device, of its network namespace, "" for our own, and of its port.
 
     May block for as long as the helper takes; callable in any thread.
     """
@@ -43,28 +47,47 @@ class TapOpener:
     def __init__(self, helper: TapHelper | None = None) -> None:
         self._helper = helper or TapHelper()
 
-    def __call__(self, ifname: str, netns: str = "") -> int:
+    def __call__(self, ifname: str, netns: str, port: str) -> int:
         """A non-blocking file descriptor of the device; the caller owns it."""
         if not netns:
             return open_tap(ifname)
-        try:
+        alias = _alias(ifname)
+        if alias == port:
             return open_tap(ifname)  # about to be moved
-        except NotFound:
-            return self._open_there(ifname, netns)
-
-    def _open_there(self, ifname: str, netns: str) -> int:
         try:
             return self._helper.open(netns, ifname)
         except Unavailable as error:
             raise Unavailable(
-                "the TAP device", ifname, f"is not in our network namespace, and {error.what}"
-                f" {error.value}, which opens it in {netns}, {error.why}", error.todo,
+                "the TAP device", ifname, f"is not in our network namespace{_unless(alias)}, and"
+                f" {error.what} {error.value}, which opens it in {netns}, {error.why}",
+                f"{error.todo}{_claim(ifname, port, alias)}",
             ) from error  # fmt: skip
         except NotFound as error:
             raise NotFound(
-                "the TAP device", ifname, f"is neither in our network namespace nor in {netns}",
-                f"See: ip -n {netns} link; and {_advice(ifname)}",
+                "the TAP device", ifname,
+                f"is neither in our network namespace{_unless(alias)} nor in {netns}",
+                f"See: ip -n {netns} link; and {_advice(ifname)}{_claim(ifname, port, alias)}",
             ) from error  # fmt: skip
+
+
+def _alias(ifname: str) -> str | None:
+    """Of the device of that name in our own namespace; None: there is none."""
+    try:
+        return alias_of(ifname)
+    except NotFound:
+        return None
+    except OSError as error:
+        raise Unavailable(
+            "the TAP device", ifname, f"its alias cannot be read: {error.strerror}", ""
+        ) from error
+
+
+def _unless(alias: str | None) -> str:
+    return "" if alias is None else f" (one there has alias {alias!r}, not the port's name)"
+
+
+def _claim(ifname: str, port: str, alias: str | None) -> str:
+    return "" if alias is None else f". If that is it: ip link set dev {ifname} alias {port}"
 
 
 def open_tap(ifname: str) -> int:

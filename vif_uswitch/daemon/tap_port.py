@@ -28,7 +28,9 @@ class TapPort(FabricPort):
 
     @classmethod
     async def make(cls, config: PortConfig, around: Surroundings, adapters: Adapters) -> TapPort:
-        tap_fd = await asyncio.to_thread(adapters.open_tap, config.ifname, config.netns)
+        tap_fd = await asyncio.to_thread(
+            adapters.open_tap, config.ifname, config.netns, config.name
+        )
         try:
             return cls(config, StatePage.make(config.port_id), around, tap_fd)
         except BaseException:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens a TAP device of the network namespace that this process is in, if it has an owner.
+"""TAP devices of the network namespace that this process is in: opens one that has an owner.
 
-The part of ``uswitch-tap`` that runs as the user who asked: nothing here has,
-or needs, a privilege.
+The part of ``uswitch-tap`` that runs as the user who asked, and what uswitchd
+asks about its own: nothing here has, or needs, a privilege.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WHAT = "the TAP device"
 TUNSETIFF = 0x400454CA
 TAP_FLAGS = 0x0002 | 0x1000 | 0x4000  # IFF_TAP, IFF_NO_PI, IFF_VNET_HDR
 RTM_GETLINK, NLM_F_REQUEST, NLMSG_ERROR = 18, 1, 2
-IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_DATA = 3, 18, 2
+IFLA_IFNAME, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_INFO_DATA = 3, 18, 20, 2
 IFLA_TUN_OWNER, IFLA_TUN_GROUP = 1, 2
 NESTED = 0x8000  # NLA_F_NESTED
 ANSWER_MAX = 1 << 16
@@ -58,6 +58,11 @@ def has_owner(ifname: str) -> bool:
     info = _attributes(_link(ifname).get(IFLA_LINKINFO, b""))
     tun = _attributes(info.get(IFLA_INFO_DATA, b""))
     return IFLA_TUN_OWNER in tun or IFLA_TUN_GROUP in tun
+
+
+def alias_of(ifname: str) -> str:
+    """What the administrator has noted at the device, "": nothing; ``NotFound``, ``OSError``."""
+    return _link(ifname).get(IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
 
 
 def _link(ifname: str) -> dict[int, bytes]:

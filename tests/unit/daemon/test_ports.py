@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vif_uswitch.api.guard import Guard, GuardPair
-from vif_uswitch.api.types import PortChanges, PortSpec, TrunkRow
+from vif_uswitch.api.types import PortChanges, PortSpec, TrunkRow, UplinkSpec
 from vif_uswitch.daemon import ports, state
 from vif_uswitch.daemon.addresses import format_mac, parse_mac
 from vif_uswitch.daemon.defaults import PortDefaults, config_of
@@ -26,7 +26,8 @@ DEFAULTS = PortDefaults(flood_rate=7, flood_burst=8, fdb_quota=9, mtu=1400)
 def desired(*specs: PortSpec) -> Desired:
     result = Desired()
     for spec in specs:
-        port = ports.new_port(result, spec, f"/v/{spec.name}")
+        path = "" if spec.type == "tap" else f"/v/{spec.name}"
+        port = ports.new_port(result, spec, path)
         result = ports.put_port(result, port, create_segments=True)
     return result
 
@@ -92,6 +93,36 @@ def test_ids_are_the_lowest_free_ones() -> None:
     state_ = ports.delete_port(state_, "b")
     assert ports.new_port(state_, PortSpec(name="d"), "/v/d").port_id == 1
     assert ports.new_port(state_, PortSpec(name="d"), "/v/d", reserved=[1]).port_id == 3
+
+
+def tap(name: str, netns: str = "") -> PortSpec:
+    return PortSpec(name=name, type="tap", ifname="t0", netns=netns)
+
+
+@pytest.mark.parametrize(("one", "other", "why"), [
+    ("", "", "is the device of port a"),
+    ("web", "web", "is the device of port a"),
+    ("", "web", "in our network namespace, and could be taken for that in network namespace web"),
+    ("web", "", "in network namespace web, and could be taken for that in our network namespace"),
+])  # fmt: skip
+def test_names_of_tap_devices(one: str, other: str, why: str) -> None:
+    with pytest.raises(Conflict, match=why):
+        desired(tap("a", one), tap("b", other))
+
+
+def test_a_tap_device_in_each_of_two_namespaces() -> None:
+    assert set(desired(tap("a", "web"), tap("b", "db")).ports) == {"a", "b"}
+
+
+def test_an_uplink_s_device_is_no_tap_device() -> None:
+    """An uplink's eth0, and a container's: nobody takes the one for the other."""
+    uplink = ports.new_port(Desired(), UplinkSpec(name="up", ifname="t0"), "")
+    web = ports.new_port(Desired(), tap("a", "web"), "", reserved=[uplink.port_id])
+    for order in ((uplink, web), (web, uplink)):
+        state_ = Desired()
+        for port in order:
+            state_ = ports.put_port(state_, port)
+        assert set(state_.ports) == {"a", "up"}
 
 
 def test_segments_run_out_at_4095() -> None:

@@ -144,9 +144,9 @@ def test_nobody_there(path: str, asked: TapHelper, monkeypatch: pytest.MonkeyPat
 def test_a_device_elsewhere_is_asked_for(path: str, asked: TapHelper) -> None:
     opener = TapOpener(asked)
     with helper(path, give) as seen:
-        os.close(opener("nosuch0", "ns"))
+        os.close(opener("nosuch0", "ns", "web"))
         with pytest.raises(NotFound, match="ip tuntap add dev nosuch0"):
-            opener("nosuch0")
+            opener("nosuch0", "", "web")
         asked._hang_up()
     assert len(seen) == 1
 
@@ -154,10 +154,10 @@ def test_a_device_elsewhere_is_asked_for(path: str, asked: TapHelper) -> None:
 def test_what_an_operator_reads(path: str, asked: TapHelper) -> None:
     opener = TapOpener(asked)
     with pytest.raises(Unavailable) as missing:
-        opener("nosuch0", "qdhcp-1")
+        opener("nosuch0", "qdhcp-1", "web")
     for word in ("nosuch0", "qdhcp-1", path, "does not answer", "systemctl enable --now"):
         assert word in str(missing.value)
     with helper(path, refuse(NotFound("network namespace", "qdhcp-1", "does not exist"))):
         with pytest.raises(NotFound, match="neither in our network namespace nor in qdhcp-1"):
-            opener("nosuch0", "qdhcp-1")
+            opener("nosuch0", "qdhcp-1", "web")
         asked._hang_up()

@@ -32,12 +32,12 @@ class Bed:
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
-        self.opened: list[tuple[str, str]] = []
+        self.opened: list[tuple[str, str, str]] = []
         self.error: Exception | None = None
         rig.adapters = Adapters(open_tap=self.open)
 
-    def open(self, ifname: str, netns: str) -> int:
-        self.opened.append((ifname, netns))
+    def open(self, ifname: str, netns: str, port: str) -> int:
+        self.opened.append((ifname, netns, port))
         if self.error:
             raise self.error
         return os.open("/dev/null", os.O_RDWR)
@@ -89,10 +89,10 @@ def test_its_device_is_opened_where_the_state_says() -> None:
             await rec.ensure_port(SPEC, create_segments=True)
         async with bed.life() as rec:  # uswitchd alone was restarted
             assert link(rec) == (Link.UP, "")
-        assert bed.opened == [("tap7", "qdhcp-7")]
+        assert bed.opened == [("tap7", "qdhcp-7", "dhcp")]
         async with bed.life() as rec:  # both were
             assert link(rec) == (Link.UP, "")
-        assert bed.opened == [("tap7", "qdhcp-7")] * 2
+        assert bed.opened == [("tap7", "qdhcp-7", "dhcp")] * 2
 
     with_bed(test)
 

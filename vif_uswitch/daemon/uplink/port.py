@@ -53,7 +53,7 @@ class Adapters:
 
     open_vfio: Callable[[str], VfioDevice] = vfio.open_device
     open_xdp: Callable[[str, int], Sequence[int]] | None = open_xdp_sockets
-    open_tap: Callable[[str, str], int] = field(default_factory=TapOpener)
+    open_tap: Callable[[str, str, str], int] = field(default_factory=TapOpener)
     ifindex: Callable[[str], int] = socket.if_nametoindex
     ids: Callable[[str], str] = pci.ids
     memlock: Callable[[], int] = memlock.limit
