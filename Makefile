@@ -28,11 +28,13 @@ LOCK = flock $(STATE)/lock
 RELEASE ?= newest
 PYTEST ?= -v
 OPENSTACK := $(abspath $(STATE))/openstack/$(RELEASE)
+# All services of a cloud, for "make e2e".
+E2E := $(abspath $(STATE))/openstack/e2e
 
 # A copied or moved checkout brings an environment that still points to the old
 # place: forget that it is installed.
 venv_ok = grep -qsF "$(1)" $(1)/bin/activate && $(1)/bin/python -c "import pip" 2>/dev/null
-$(foreach venv,$(VENV) $(OPENSTACK),$(shell grep -qsF "$(venv)" $(venv)/bin/activate || \
+$(foreach venv,$(VENV) $(OPENSTACK) $(E2E),$(shell grep -qsF "$(venv)" $(venv)/bin/activate || \
 	rm -f $(venv)/.installed $(venv)/.requirements))
 
 REQUIREMENTS := requirements.txt test-requirements.txt doc/requirements.txt
@@ -53,7 +55,7 @@ endif
 help: ## this list
 	@echo "vif-uswitch: a packet switch for virtual machines in userspace"
 	@echo
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
 	@echo
 	@echo "Virtual environment: $(VENV)"
 	@echo "PYTHON=$(PYTHON) and VENV= may be given; see CONTRIBUTING.rst."
@@ -158,5 +160,29 @@ $(OPENSTACK)/.installed: $(OPENSTACK)/.requirements $(VENV)/.installed
 	@rm -rf build/lib build/lib.* build/bdist.*
 	@$(LOCK) $(STAGE) --log $(LOGS)/openstack-build.log "vif-uswitch beside OpenStack" \
 		$(OPENSTACK)/bin/python -m pip --disable-pip-version-check install -v --no-deps \
+		--no-build-isolation $(INSTALL)
+	@touch $@
+
+# A whole cloud: all services of OpenStack in an environment of their own.
+.PHONY: setup-e2e e2e
+
+setup-e2e:
+	@$(PYTHON) tools/setup_host.py build test e2e
+
+e2e: setup-e2e build $(E2E)/.installed ## an OpenStack cloud on loopback (T="router migration" chooses stages; KEEP=1; root)
+	@$(E2E)/bin/python -m tests.e2e --logs $(abspath $(LOGS))/e2e $(if $(filter-out 0,$(KEEP)),--keep) $(T)
+
+$(E2E)/.requirements: tests/e2e/requirements.txt requirements.txt | $(STATE)/sources
+	@$(LOCK) sh -c '$(call venv_ok,$(E2E)) || $(STAGE) --log $(LOGS)/e2e-venv.log \
+		"virtual environment $(E2E)" $(PYTHON) -m venv --clear $(E2E)'
+	@$(LOCK) $(STAGE) --log $(LOGS)/e2e-requirements.log "OpenStack's services, from PyPI" \
+		$(E2E)/bin/python -m pip --disable-pip-version-check install --progress-bar off \
+		pbr setuptools wheel -r $<
+	@touch $@
+
+$(E2E)/.installed: $(E2E)/.requirements $(VENV)/.installed
+	@rm -rf build/lib build/lib.* build/bdist.*
+	@$(LOCK) $(STAGE) --log $(LOGS)/e2e-build.log "vif-uswitch beside OpenStack's services" \
+		$(E2E)/bin/python -m pip --disable-pip-version-check install -v --no-deps \
 		--no-build-isolation $(INSTALL)
 	@touch $@
