@@ -4,6 +4,7 @@
 # plugin.sh MODE [PHASE]: sourced by devstack's stack.sh, unstack.sh and clean.sh at the points that its plugin
 # interface names.  This file is the table of contents; the work is done in lib/:
 #
+# owner.sh     whose switch this host has: devstack's, or another, which is left alone
 # host.sh      what this host must have, packages, the user
 # neutron.sh   what lib/neutron asks of a plugin (sourced by override-defaults)
 # memory.sh    memory of guests that other processes can map: Nova, libvirt, a tmpfs, flavors
@@ -13,7 +14,7 @@
 # Everything may be done twice.  What unstack takes back it finds out from the host, not from variables: local.conf may
 # have changed since.
 
-for _uswitch_file in host memory uplink switch; do
+for _uswitch_file in owner host memory uplink switch; do
     source "$USWITCH_DIR/devstack/lib/$_uswitch_file.sh"
 done
 unset _uswitch_file
@@ -32,6 +33,7 @@ case "$1/${2:-}" in
         setup_develop "$USWITCH_DIR"
         uswitch_check_entry_points
         if is_service_enabled uswitchd; then
+            uswitch_mark
             uswitch_create_user
             uswitch_check_program
             uswitch_provide_memory
@@ -63,17 +65,23 @@ case "$1/${2:-}" in
         uswitch_adapt_flavors
         ;;
     unstack/*)
-        uswitch_stop
-        uswitch_remove_taps
-        uswitch_disconnect_uplink
-        uswitch_remove_units
-        uswitch_remove_state
-        uswitch_release_memory
+        if uswitch_is_ours; then
+            uswitch_stop
+            uswitch_remove_taps
+            uswitch_disconnect_uplink
+            uswitch_remove_units
+            uswitch_remove_state
+            uswitch_release_memory
+        fi
         ;;
     clean/*)
-        # Devices of namespaces that unstack.sh deleted after our turn may have come back to the host.
-        uswitch_remove_taps
-        uswitch_remove_configuration
-        uswitch_remove_user
+        if uswitch_is_ours; then
+            # Devices of namespaces that unstack.sh deleted after our turn may have come back to the host.
+            uswitch_remove_taps
+            uswitch_remove_configuration
+            if uswitch_remove_user; then
+                uswitch_unmark
+            fi
+        fi
         ;;
 esac

@@ -33,9 +33,7 @@ function uswitch_check_host {
     if ! is_ubuntu; then
         die $LINENO "vif-uswitch: what it needs is known for Debian and Ubuntu only; for others see bindep.txt."
     fi
-    if $SYSTEMCTL --quiet is-active uswitchd.service; then
-        die $LINENO "vif-uswitch: uswitchd runs here already, from a package. Stop it: systemctl disable --now uswitchd"
-    fi
+    uswitch_check_foreign
     if [[ ! -c /dev/net/tun ]] && ! sudo modprobe tun; then
         die $LINENO "vif-uswitch: this kernel has no TAP devices (CONFIG_TUN); routers and DHCP need them."
     fi
@@ -151,11 +149,12 @@ function uswitch_bin_dir {
     get_python_exec_prefix
 }
 
+# Fails if processes keep it.
 function uswitch_remove_user {
     local note
     note=$(getent passwd "$USWITCH_USER" | cut -d: -f5)
     if [[ "$note" == "$USWITCH_USER_NOTE" ]]; then
-        sudo userdel "$USWITCH_USER"
+        sudo userdel "$USWITCH_USER" || return 1
         local group
         # userdel keeps the user's group where that has other members.
         for group in "$USWITCH_USER" "$USWITCH_CONTROL_GROUP"; do

@@ -15,6 +15,7 @@ function uswitch_configure {
     sudo install -d -o "$USWITCH_USER" -g "$USWITCH_USER" -m 0755 "$USWITCH_RUN_DIR"
     sudo install -d -o "$USWITCH_USER" -g "$USWITCH_USER" -m 0700 "$USWITCH_STATE_DIR"
     rm -f "$USWITCHD_CONF"
+    echo "$USWITCH_MADE_BY" > "$USWITCHD_CONF"
     iniset "$USWITCHD_CONF" DEFAULT run_dir "$USWITCH_RUN_DIR"
     iniset "$USWITCHD_CONF" DEFAULT state_dir "$USWITCH_STATE_DIR"
     iniset "$USWITCHD_CONF" DEFAULT control_group "$USWITCH_CONTROL_GROUP"
@@ -23,16 +24,21 @@ function uswitch_configure {
     iniset "$USWITCHD_CONF" DEFAULT vhost_socket_group "$(uswitch_qemu_group)"
 }
 
+# Prints the names of the units of root's helpers.
+function uswitch_unit_names {
+    local unit
+    for unit in $USWITCH_UNITS; do
+        echo "$unit.socket $unit@.service"
+    done
+}
+
 # Programs that give uswitchd a file descriptor that only root can open; systemd starts them when asked.
 function uswitch_install_units {
-    local unit kind
+    local unit
     local bin
     bin=$(uswitch_bin_dir)
-    for unit in $USWITCH_UNITS; do
-        for kind in .socket @.service; do
-            sed "s:/opt/uswitch/bin/:$bin/:" "$USWITCH_DIR/etc/systemd/$unit$kind" \
-                | sudo tee "$SYSTEMD_DIR/$unit$kind" > /dev/null
-        done
+    for unit in $(uswitch_unit_names); do
+        sed "s:/opt/uswitch/bin/:$bin/:" "$USWITCH_DIR/etc/systemd/$unit" | uswitch_make "$SYSTEMD_DIR/$unit"
     done
     # What devstack's unit for uswitchd does not say: when it is ready, and that it may lock memory for adapters.
     sudo install -d "$SYSTEMD_DIR/devstack@$USWITCH_SERVICE.service.d"
@@ -47,10 +53,12 @@ function uswitch_install_units {
 function uswitch_remove_units {
     local unit
     for unit in $USWITCH_UNITS; do
-        if [[ -e "$SYSTEMD_DIR/$unit.socket" ]]; then
+        if uswitch_made "$SYSTEMD_DIR/$unit.socket"; then
             $SYSTEMCTL disable --now "$unit.socket"
-            sudo rm -f "$SYSTEMD_DIR/$unit.socket" "$SYSTEMD_DIR/$unit@.service"
         fi
+    done
+    for unit in $(uswitch_unit_names); do
+        uswitch_remove_made "$SYSTEMD_DIR/$unit"
     done
     sudo rm -rf "$SYSTEMD_DIR/devstack@$USWITCH_SERVICE.service.d"
     $SYSTEMCTL daemon-reload
@@ -87,9 +95,9 @@ function uswitch_remove_state {
 
 # Directories in which root's helpers have remembered other adapters stay.
 function uswitch_remove_configuration {
-    sudo rm -f "$USWITCHD_CONF"
+    uswitch_remove_made "$USWITCHD_CONF"
     local directory
-    for directory in "$USWITCH_CONF_DIR/xdp.d" "$USWITCH_CONF_DIR/uplinks.d" "$USWITCH_CONF_DIR"; do
+    for directory in "$USWITCH_CONF_DIR/xdp.d" "$USWITCH_CONF_DIR/uplinks.d"; do
         if [[ -d "$directory" ]]; then
             sudo rmdir --ignore-fail-on-non-empty "$directory"
         fi

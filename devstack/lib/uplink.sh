@@ -16,6 +16,7 @@ USWITCH_UPLINK_SECTION=uplink:wire
 USWITCH_VETH_HOST=usw-host
 USWITCH_VETH_WIRE=usw-wire
 USWITCH_QUEUES_MAX=8
+USWITCH_RULES=60-uswitch-vfio.rules
 USWITCH_RULES_DIR=${USWITCH_RULES_DIR:-/etc/udev/rules.d}
 
 # Prints pci, interface, veth or none; dies on anything else.
@@ -71,12 +72,13 @@ function _uswitch_bind_adapter {
     if [[ "$address" =~ ^..:..\..$ ]]; then
         address=0000:$address
     fi
-    sudo install -m 0644 "$USWITCH_DIR/etc/udev/60-uswitch-vfio.rules" "$USWITCH_RULES_DIR"
+    uswitch_make "$USWITCH_RULES_DIR/$USWITCH_RULES" < "$USWITCH_DIR/etc/udev/$USWITCH_RULES"
+    # First, so that unstack.sh knows it however this ends.
+    iniset "$USWITCHD_CONF" "$USWITCH_UPLINK_SECTION" pci "$address"
     sudo udevadm control --reload
     if ! sudo "$(uswitch_bin_dir)/uswitch-uplink" bind "$address"; then
         die $LINENO "vif-uswitch: the adapter $address (USWITCH_UPLINK) cannot be given to the switch, see above."
     fi
-    iniset "$USWITCHD_CONF" "$USWITCH_UPLINK_SECTION" pci "$address"
 }
 
 # _uswitch_attach_interface NAME
@@ -92,11 +94,12 @@ function _uswitch_attach_interface {
         die $LINENO "vif-uswitch: $name has $queues queues, the switch takes $USWITCH_QUEUES_MAX at most." \
             "First: ethtool -L $name combined $USWITCH_QUEUES_MAX"
     fi
+    # First, so that unstack.sh knows it however this ends.
+    iniset "$USWITCHD_CONF" "$USWITCH_UPLINK_SECTION" ifname "$name"
     if ! sudo "$(uswitch_bin_dir)/uswitch-xdp" attach "$name"; then
         die $LINENO "vif-uswitch: the interface $name (USWITCH_UPLINK) cannot be given to the switch, see above."
     fi
     sudo ip link set dev "$name" up
-    iniset "$USWITCHD_CONF" "$USWITCH_UPLINK_SECTION" ifname "$name"
     iniset "$USWITCHD_CONF" "$USWITCH_UPLINK_SECTION" queues "$queues"
 }
 
@@ -160,7 +163,7 @@ function uswitch_disconnect_uplink {
     if [[ -n "$address" ]]; then
         sudo "$bin/uswitch-uplink" unbind "$address" || :
     fi
-    sudo rm -f "$USWITCH_RULES_DIR"/60-uswitch-vfio.rules
+    uswitch_remove_made "$USWITCH_RULES_DIR/$USWITCH_RULES"
     if ip link show dev "$USWITCH_VETH_HOST" > /dev/null 2>&1; then
         sudo ip link delete "$USWITCH_VETH_HOST"
     fi

@@ -215,6 +215,8 @@ class FirstProcess:
         unit = rest[0]
         if verb == "is-active":
             return 0 if unit in self._mains or unit in self._sockets else 3
+        if verb == "cat":
+            return 0 if (UNITS / unit).exists() else 1
         if verb == "enable":
             if unit.endswith(".socket"):
                 self._listen(unit)

@@ -10,10 +10,12 @@ to) and at ``calls`` (what was asked of it, in order).
 from __future__ import annotations
 
 import configparser
+import contextlib
 import marshal
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,23 @@ class Cloud:
 
     def clean(self, **environment: str) -> str:
         return self._run("clean", environment)
+
+    @contextlib.contextmanager
+    def broken(self, command: str, asked: str = "*") -> Iterator[None]:
+        """The host's command (or program) does nothing and fails, if it is asked for just that."""
+        places = [path for path in (self._bin / command, self.venv / command) if path.is_symlink()]
+        pattern = asked.replace(" ", r"\ ")
+        whole = self._bin.parent / "whole" / command
+        whole.parent.mkdir(exist_ok=True)
+        whole.symlink_to(places[0].readlink())
+        for path in places:
+            path.unlink()
+            self.write_program(path, f'[[ "$*" != {pattern} ]] || exit 1\nexec {whole} "$@"')
+        yield
+        for path in places:
+            path.unlink()
+            path.symlink_to(whole.readlink())
+        whole.unlink()
 
     def _run(self, script: str, environment: dict[str, str]) -> str:
         """What it printed; Failed with that if it ended with another status than 0."""

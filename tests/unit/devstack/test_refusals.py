@@ -52,14 +52,6 @@ def test_other_distributions(tmp_path: Path) -> None:
     assert "for Debian and Ubuntu only" in refused(Cloud(tmp_path), SHIM_DISTRO="fedora")
 
 
-def test_a_packaged_switch(tmp_path: Path) -> None:
-    cloud = Cloud(tmp_path)
-    state = cloud.host
-    state["units"]["uswitchd.service"] = "active"
-    cloud.host = state
-    assert "systemctl disable --now uswitchd" in refused(cloud)
-
-
 def test_no_af_xdp(tmp_path: Path) -> None:
     message = refused(Cloud(tmp_path), SHIM_NO_AF_XDP="1")
     assert "no AF_XDP (CONFIG_XDP_SOCKETS)" in message and "the PCI address" in message

@@ -240,6 +240,11 @@ def systemctl(host: Host, words: list[str]) -> None:
         if host["units"].get(words[1]) != "active":
             raise SystemExit(3)
         return
+    if words[0] == "cat":
+        if words[1] not in host["units"] and not os.path.exists(
+                os.path.join(os.environ["SYSTEMD_DIR"], words[1])):
+            raise Refused(f"No files found for {words[1]}.")
+        return
     root()
     if words[0] == "enable":
         if not os.path.exists(os.path.join(os.environ["SYSTEMD_DIR"], words[1])):
@@ -277,6 +282,14 @@ def pkill(host: Host, words: list[str]) -> None:
     if len(left) == len(host["processes"]):
         raise SystemExit(FAILED)
     host["processes"] = left
+
+
+def pgrep(host: Host, words: list[str]) -> None:
+    user = option(words, "-u")
+    if user not in host["users"]:
+        raise Refused(f"pgrep: invalid user name: {user}")
+    if not any(process["user"] == user for process in host["processes"]):
+        raise SystemExit(FAILED)
 
 
 def pidwait(host: Host, words: list[str]) -> None:
@@ -323,8 +336,8 @@ COMMANDS = {
     "groupdel": groupdel, "getent": getent, "install": install, "mount": mount,
     "umount": umount, "findmnt": findmnt,
     "ip": ip, "ethtool": ethtool, "uswitch-xdp": uswitch_xdp, "uswitch-uplink": uswitch_uplink,
-    "systemctl": systemctl, "pkill": pkill, "pidwait": pidwait, "uswitchd": uswitchd,
-    "uswitchctl": uswitchctl, "openstack": openstack, "shim-process": process,
+    "systemctl": systemctl, "pkill": pkill, "pgrep": pgrep, "pidwait": pidwait,
+    "uswitchd": uswitchd, "uswitchctl": uswitchctl, "openstack": openstack, "shim-process": process,
     "udevadm": harmless, "modprobe": harmless,
 }
 
