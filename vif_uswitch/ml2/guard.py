@@ -22,8 +22,12 @@ from vif_uswitch.exceptions import InvalidInput
 Json = dict[str, Any]
 PAIRS_MAX = 256
 
-TRUSTED_OWNERS = ("network:", "neutron:")
-"""Ports of DHCP and L3 agents: they answer for others, so nothing can be checked."""
+TRUSTED_OWNERS = ("network:",)
+"""Ports of DHCP and L3 agents: they answer for others, so nothing can be checked.
+
+These alone: Neutron's policy says who may set a ``network:`` owner; any other is
+what any user may say of his own port.
+"""
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 

@@ -48,16 +48,19 @@ def test_allowed_pairs_have_a_mac_of_their_own_or_the_port_s() -> None:
         {"port_security_enabled": False},
         {"device_owner": "network:dhcp"},
         {"device_owner": "network:router_interface"},
-        {"device_owner": "neutron:LOADBALANCERV2"},
     ],
 )
 def test_unguarded(more: Any) -> None:
     assert guard.guard_of(details(**more)) is None
 
 
-def test_an_unknown_owner_is_guarded() -> None:
-    assert guard.guard_of(details(device_owner="")) is not None
-    assert guard.guard_of(details(device_owner=None)) is not None
+@pytest.mark.parametrize(
+    "owner",
+    ["", None, "compute:nova", "neutron:x", "neutron:LOADBALANCERV2", "Network:dhcp", "network"],
+)
+def test_an_owner_that_any_user_may_give_is_guarded(owner: str | None) -> None:
+    """Neutron's policy guards ``network:``, and nothing else."""
+    assert guard.guard_of(details(device_owner=owner)) is not None
 
 
 @pytest.mark.parametrize(
