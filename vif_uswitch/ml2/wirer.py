@@ -27,6 +27,7 @@ LOG = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 RETRY_FIRST_S, RETRY_MAX_S = 2.0, 60.0
+DOUBLINGS = 5  # from the one to the other
 
 
 class PortGone(Exception):
@@ -116,7 +117,8 @@ class Wirer:
         if why != before:
             LOG.error("Port %s cannot be wired, and is reported down: %s", name, why)
         self._failures[name] = times + 1, why
-        self._due[name] = self._clock() + min(RETRY_FIRST_S * 2**times, RETRY_MAX_S)
+        pause = RETRY_FIRST_S * 2.0 ** min(times, DOUBLINGS)
+        self._due[name] = self._clock() + min(pause, RETRY_MAX_S)
 
     def again(self, name: str) -> None:
         """Try this port again in the next pass."""

@@ -156,6 +156,16 @@ def test_a_refusal_is_logged_once_and_tried_again_later_and_later(
     assert wirer.timestamps([PORT]) == before, "no more tries after success"
 
 
+def test_a_refusal_that_lasts_for_days(wirer: Wirer, clock: Clock) -> None:
+    for _ in range(2000):
+        assert not wirer.wire(details(segmentation_id=4095))
+        clock.now += RETRY_MAX_S
+    before = wirer.timestamps([PORT])
+    assert not wirer.wire(details(segmentation_id=4095))
+    clock.now += RETRY_MAX_S
+    assert wirer.timestamps([PORT]) != before, "still tried"
+
+
 def test_another_reason_is_logged_too(
     control: FakeControl, wirer: Wirer, caplog: pytest.LogCaptureFixture
 ) -> None:
