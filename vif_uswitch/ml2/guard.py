@@ -29,11 +29,46 @@ These alone: Neutron's policy says who may set a ``network:`` owner; any other i
 what any user may say of his own port.
 """
 
+Claims = set[tuple[str, str]]
+"""(MAC, IP address or range), in normal form."""
+
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def guard_of(details: Mapping[str, Any]) -> Json | None:
     """The guard for a port, or None where nothing shall be checked."""
+    claims = _claims(details)
+    if claims is None:
+        return None
+    if len(claims) > PAIRS_MAX:
+        raise InvalidInput(
+            "allowed address pairs", None,
+            f"make {len(claims)} pairs of a MAC and an IP address, a port may have {PAIRS_MAX}",
+            "Give ranges (CIDR) instead of single addresses, or disable port security.",
+        )  # fmt: skip
+    return as_guard(claims)
+
+
+def safe_guard_of(details: Mapping[str, Any], actual: Json | None) -> Json | None:
+    """As ``guard_of()``, and for a port that has none: what may stand in its place.
+
+    Never more than Neutron allows: the port's own addresses, and of the guard
+    that it has (``actual``) what is still allowed.
+    """
+    try:
+        return guard_of(details)
+    except InvalidInput:
+        pass
+    try:
+        allowed = _claims(details) or set()
+        own = _claims({**details, "allowed_address_pairs": ()}) or set()
+    except InvalidInput:
+        return as_guard(())
+    kept = allowed & _as_set(actual) if actual is not None else set()
+    return as_guard([*sorted(own), *sorted(kept - own)][:PAIRS_MAX])
+
+
+def _claims(details: Mapping[str, Any]) -> Claims | None:
     if not details.get("port_security_enabled", True):
         return None
     if str(details.get("device_owner") or "").startswith(TRUSTED_OWNERS):
@@ -43,14 +78,7 @@ def guard_of(details: Mapping[str, Any]) -> Json | None:
     for pair in details.get("allowed_address_pairs") or ():
         claims.add((normal_mac(pair.get("mac_address") or own), pair["ip_address"]))
     pairs = {(mac, normal_ip(ip)) for mac, ip in claims}
-    pairs |= {(mac, link_local(mac)) for mac in {own, *(mac for mac, _ in claims)}}
-    if len(pairs) > PAIRS_MAX:
-        raise InvalidInput(
-            "allowed address pairs", None,
-            f"make {len(pairs)} pairs of a MAC and an IP address, a port may have {PAIRS_MAX}",
-            "Give ranges (CIDR) instead of single addresses, or disable port security.",
-        )  # fmt: skip
-    return as_guard(pairs)
+    return pairs | {(mac, link_local(mac)) for mac in {own, *(mac for mac, _ in claims)}}
 
 
 def as_guard(pairs: Iterable[tuple[str, str]]) -> Json:

@@ -5,9 +5,9 @@ The agent's memory, and all of it can be lost: after a restart it is made anew
 from the switch and from Neutron.  One thread, the agent's loop; ``problem``
 and ``mappings`` are also read by the heartbeat.
 
-A port that cannot be wired keeps what it has (a new one: nothing), is reported
-down, and is tried again, after longer and longer pauses: what stood against it
-may be gone.  Its reason is in the log when it is new.
+A port that cannot be wired stays in its network, but under what it may claim by
+now (a new one: in none), and is tried again, after longer and longer pauses:
+what stood against it may be gone.  Its reason is in the log when it is new.
 """
 
 from __future__ import annotations
@@ -101,11 +101,22 @@ class Wirer:
             raise DaemonUnreachable("uswitchd", None, str(error)) from error
         except USwitchError as error:
             self._check_there(name, error)
+            self._protect(details)
             self.failed(name, str(error))
             return False
         self._failures.pop(name, None)
         self._due.pop(name, None)
         return True
+
+    def _protect(self, details: Mapping[str, Any]) -> None:
+        for step in wiring.protect(details, self.switch.view):
+            try:
+                self.switch.step(step)
+            except UNREACHABLE as error:
+                self.again(details["device"])
+                raise DaemonUnreachable("uswitchd", None, str(error)) from error
+            except USwitchError as error:
+                LOG.debug("%s: %s", step, error)
 
     def _check_there(self, name: str, error: USwitchError) -> None:
         if isinstance(error, NotFound) and self.switch.look() and name not in self.known():

@@ -7,7 +7,8 @@ touches no running traffic.  ``wirer.py`` carries the steps out.
 
 A port gets guard, MAC, MTU, state and segment in one step: it is never in its
 network without its guard.  The uplink's row comes before the port, so that the
-first frame of a guest finds its way out.
+first frame of a guest finds its way out.  If that cannot be, a port that is in
+a segment already still gets what protects others from it (``protect()``).
 
 A segment named like a UUID is a Neutron network, and the agent's; so is a row
 of an uplink that leads to one.  Everything else belongs to the operator.
@@ -143,6 +144,30 @@ def wire(details: Mapping[str, Any], view: View, physnets: Mapping[str, str]) ->
     return [*steps, SetPort(port["name"], changes)] if changes else steps
 
 
+def protect(details: Mapping[str, Any], view: View) -> list[Step]:
+    """For a port that cannot be wired as it should be: steps that must not wait for that.
+
+    What it is in stays as it is, for its traffic's sake.  But what Neutron has
+    taken from it since, it shall lose.  One step each: one may be refused.
+    """
+    port = view.ports.get(details["device"])
+    if port is None or port["segment"] is None:
+        return []
+    steps: list[Step] = []
+    safe = guard.safe_guard_of(details, port.get("guard"))
+    if not guard.same(port.get("guard"), safe):
+        steps.append(SetPort(port["name"], {"guard": safe}))
+    if port["admin_up"] != bool(details["admin_state_up"]):
+        steps.append(SetPort(port["name"], {"admin_up": bool(details["admin_state_up"])}))
+    try:
+        macs = _pinned(details)
+    except InvalidInput:
+        macs = []
+    if [mac.lower() for mac in port["macs"]] != macs:
+        steps.append(SetPort(port["name"], {"macs": macs}))
+    return steps
+
+
 def _map(row: Row, network: str, view: View) -> list[Step]:
     uplink, vid = row
     if uplink not in view.uplinks:
@@ -162,12 +187,16 @@ def _map(row: Row, network: str, view: View) -> list[Step]:
     return [MapRow(uplink, vid, network)]
 
 
-def _wanted(details: Mapping[str, Any]) -> Json:
+def _pinned(details: Mapping[str, Any]) -> list[str]:
     owner = str(details.get("device_owner") or "")
     pinned = not owner.startswith("network:") or owner in PINNED_NETWORK_OWNERS
+    return [guard.normal_mac(details["mac_address"])] if pinned else []
+
+
+def _wanted(details: Mapping[str, Any]) -> Json:
     wanted: Json = {
         "guard": guard.guard_of(details),
-        "macs": [guard.normal_mac(details["mac_address"])] if pinned else [],
+        "macs": _pinned(details),
         "admin_up": bool(details["admin_state_up"]),
         "segment": details["network_id"],
     }

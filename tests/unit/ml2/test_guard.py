@@ -84,6 +84,41 @@ def test_one_pair_too_many() -> None:
         pairs(allowed_address_pairs=allowed)
 
 
+def safe(actual: Any, *ips: str, **more: Any) -> Pairs | None:
+    allowed = [{"ip_address": ip} for ip in ips]
+    found = guard.safe_guard_of(details(allowed_address_pairs=allowed, **more), actual)
+    return None if found is None else {(pair["mac"], pair["ip"]) for pair in found["pairs"]}
+
+
+TOO_MANY = [f"10.1.{n}.0/24" for n in range(256)]
+OWN = {(MAC, "10.0.0.5"), (MAC, LLA)}
+
+
+def test_while_there_is_no_whole_guard_what_is_still_allowed_stays() -> None:
+    had = guard.as_guard([(MAC, "10.0.0.5"), (MAC, "10.1.7.0/24"), (MAC, "10.9.9.9")])
+    assert safe(had, *TOO_MANY) == OWN | {(MAC, "10.1.7.0/24")}
+    assert safe({"pairs": [{"mac": MAC, "ip": None}]}, *TOO_MANY) == OWN
+    full = guard.as_guard((MAC, ip) for ip in TOO_MANY)
+    kept = safe(full, *TOO_MANY)
+    assert kept is not None
+    assert len(kept) == guard.PAIRS_MAX
+    assert kept > OWN
+
+
+def test_a_port_that_had_no_guard_gets_its_own_addresses_alone() -> None:
+    assert safe(None, *TOO_MANY) == OWN
+
+
+def test_what_is_no_address_allows_nothing() -> None:
+    assert safe(None, "nonsense") == set()
+    assert safe(guard.as_guard(OWN), "nonsense") == set()
+
+
+def test_a_whole_guard_is_the_safe_one() -> None:
+    assert safe(None, "10.1.1.1") == OWN | {(MAC, "10.1.1.1")}
+    assert safe({"pairs": []}, port_security_enabled=False) is None
+
+
 def test_order_and_notation_do_not_make_a_difference() -> None:
     one = {"pairs": [{"mac": MAC, "ip": "10.0.0.5/32"}, {"mac": MAC.upper(), "ip": "FD00::/64"}]}
     two = {"pairs": [{"mac": MAC, "ip": "fd00::/64"}, {"mac": MAC, "ip": "10.0.0.5"}]}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vif_uswitch.exceptions import DaemonUnreachable, ResourceExhausted
-from vif_uswitch.ml2 import plugging
+from vif_uswitch.ml2 import guard, plugging
 from vif_uswitch.ml2.switch import Switch
 from vif_uswitch.ml2.wirer import RETRY_FIRST_S, RETRY_MAX_S, PortGone, Wirer
 
@@ -182,6 +182,29 @@ def test_a_refusal_keeps_what_the_port_had(control: FakeControl, wirer: Wirer) -
     wirer.sweep(whole=True)
     assert control.ports[PORT]["segment"] == NET
     assert control.ports["up0"]["trunk"] == [{"vid": 101, "segment": NET}]
+
+
+@pytest.mark.parametrize("why", ["no uplink", "row refused", "row of an operator", "MAC taken"])
+def test_what_neutron_has_taken_from_a_port_is_taken_although_it_cannot_be_wired(
+    control: FakeControl, wirer: Wirer, why: str
+) -> None:
+    wirer.wire(details(port_security_enabled=False))
+    if why == "no uplink":
+        del control.ports["up0"]
+    elif why == "row of an operator":
+        control.ports["up0"]["trunk"] = [{"vid": 101, "segment": "operators"}]
+    elif why == "row refused":
+        control.ports["up0"]["trunk"] = []
+        control.refuse["up0"] = ResourceExhausted("state", None, "no space left on device")
+    else:
+        control.ports[PORT]["macs"] = []
+        control.ports["probe"] = port("probe", segment=NET, macs=[MAC])
+    wirer.devices()
+    assert not wirer.wire(details(admin_state_up=False))
+    now = control.ports[PORT]
+    assert now["guard"] == guard.guard_of(details())
+    assert now["admin_up"] is False
+    assert now["segment"] == NET, "and stays where it is"
 
 
 def test_the_row_of_a_port_that_failed_goes(control: FakeControl, wirer: Wirer) -> None:

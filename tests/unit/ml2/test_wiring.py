@@ -147,6 +147,44 @@ def test_refused_with_a_reason() -> None:
         wiring.wire(details(PORT2), seen, PHYSNETS)
 
 
+# ---- protect ----
+
+
+def protected(was: Any, **more: Any) -> dict[str, Any]:
+    """What is set of a port that was so, and cannot be wired."""
+    changes: dict[str, Any] = {}
+    for step in wiring.protect(details(**more), view(port(PORT, **was))):
+        assert isinstance(step, SetPort)
+        assert len(step.changes) == 1, "one may be refused, and the rest is done"
+        changes |= step.changes
+    return changes
+
+
+IN = {"segment": NET, "macs": [MAC], "guard": GUARD}
+
+
+def test_a_port_that_cannot_be_wired_loses_what_it_may_not() -> None:
+    assert protected(IN) == {}
+    assert protected({**IN, "guard": None}) == {"guard": GUARD}
+    assert protected({**IN, "admin_up": True}, admin_state_up=False) == {"admin_up": False}
+    other = "fa:16:3e:00:00:09"
+    assert protected(IN, mac_address=other) == {
+        "guard": guard.guard_of(details(mac_address=other)), "macs": [other],
+    }  # fmt: skip
+
+
+def test_a_guard_that_cannot_be_is_replaced_by_a_smaller_one() -> None:
+    many = [{"ip_address": f"10.1.{n}.0/24"} for n in range(256)]
+    assert protected({**IN, "guard": None}, allowed_address_pairs=many) == {"guard": GUARD}
+    assert protected(IN, allowed_address_pairs=many) == {}
+    assert protected(IN, mac_address="nonsense") == {"guard": {"pairs": []}, "macs": []}
+
+
+def test_a_port_in_no_segment_needs_no_protection() -> None:
+    assert protected({"guard": None}) == {}
+    assert wiring.protect(details(PORT2), view()) == []
+
+
 # ---- cut ----
 
 
