@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 from vif_uswitch.exceptions import (
     Busy,
-    Conflict,
     DaemonUnreachable,
+    Forbidden,
     NotFound,
     ProtocolError,
     TimedOut,
@@ -64,7 +64,7 @@ class Switch:
         self._away_since: float | None = None
         self._away_why = ""
         self._restarted = False
-        self._refused: dict[Step, str] = {}
+        self._refused: dict[str, str] = {}  # step as text -> why
 
     # ---- is it there? ----
 
@@ -92,7 +92,7 @@ class Switch:
                 if self.is_away() or pid != self._pid:
                     self.vhost_socket_dir = self._control.show()["daemon"]["vhost_socket_dir"]
                 view = View.of(self._control.port_list())
-            except UNREACHABLE as error:
+            except (*UNREACHABLE, Busy, Forbidden) as error:  # these two: of every call
                 self._gone(error)
                 return False
             self._here(pid)
@@ -144,17 +144,18 @@ class Switch:
     def clean(self, steps: list[Step]) -> None:
         """Carry out what tidies up: a step that is refused is said once, and left for later."""
         for step in steps:
+            key = repr(step)
             try:
                 self.step(step)
-                self._refused.pop(step, None)
+                self._refused.pop(key, None)
             except UNREACHABLE:
                 return
             except (Busy, NotFound):
                 LOG.debug("%s: not now", step)
-            except (Conflict, USwitchError) as error:
-                if self._refused.get(step) != str(error):
+            except USwitchError as error:
+                if self._refused.get(key) != str(error):
                     LOG.warning("%s stays: %s", _what(step), error)
-                self._refused[step] = str(error)
+                self._refused[key] = str(error)
 
     def make(self, spec: Json) -> None:
         with self._lock:

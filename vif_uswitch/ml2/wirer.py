@@ -34,6 +34,10 @@ class PortGone(Exception):
     """The port left the switch while it was being wired."""
 
 
+class CutRefused(Exception):
+    """The port is still in its network."""
+
+
 class Wirer:
     def __init__(
         self,
@@ -69,8 +73,9 @@ class Wirer:
         return {name for name, port in self.switch.view.ports.items() if wiring.is_device(port)}
 
     def known_in(self, network: str) -> set[str]:
-        return {name for name in self.known()
-                if self.switch.view.ports[name]["segment"] == network}  # fmt: skip
+        ports = self.switch.view.ports  # once: other threads ask too, and a view is replaced whole
+        return {name for name, port in ports.items()
+                if wiring.is_device(port) and port["segment"] == network}  # fmt: skip
 
     def timestamps(self, devices: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Changes when a port was deleted and plugged again, or is due to be tried again."""
@@ -122,11 +127,11 @@ class Wirer:
         if isinstance(error, NotFound) and self.switch.look() and name not in self.known():
             raise PortGone(name) from error
 
-    def failed(self, name: str, why: str) -> None:
-        """Say why, if that is news, and try again later."""
+    def failed(self, name: str, why: str, what: str = "wired") -> None:
+        """Say what cannot be and why, if that is news, and try again later."""
         times, before = self._failures.get(name, (0, ""))
         if why != before:
-            LOG.error("Port %s cannot be wired, and is reported down: %s", name, why)
+            LOG.error("Port %s cannot be %s: %s", name, what, why)
         self._failures[name] = times + 1, why
         pause = RETRY_FIRST_S * 2.0 ** min(times, DOUBLINGS)
         self._due[name] = self._clock() + min(pause, RETRY_MAX_S)
@@ -138,10 +143,22 @@ class Wirer:
     # ---- unwire ----
 
     def cut(self, name: str) -> bool:
-        """Take the port out of its network; whether it was in one."""
-        self._forget(name)
+        """Take the port out of its network; whether it was in one.
+
+        Raises as ``wire()`` does, and CutRefused: then it is tried again later.
+        """
         steps = wiring.cut(name, self.switch.view)
-        self.switch.clean(list(steps))
+        try:
+            for step in steps:
+                self.switch.step(step)
+        except UNREACHABLE as error:
+            self.again(name)
+            raise DaemonUnreachable("uswitchd", None, str(error)) from error
+        except USwitchError as error:
+            self._check_there(name, error)
+            self.failed(name, str(error), "taken out of its network")
+            raise CutRefused(name) from error
+        self._forget(name)
         self._all_segments |= bool(steps)
         return bool(steps)
 

@@ -92,9 +92,9 @@ def is_uuid(name: str) -> bool:
 
 
 def is_device(port: Json) -> bool:
-    """Whether a port of the switch is Neutron's to wire."""
+    """Whether a port of the switch is Neutron's to wire: by its name, and by who made it."""
     owner = port.get("external_ids", {}).get("owner", "")
-    return is_uuid(port["name"]) and (owner in ("", "nova") or owner.startswith("neutron"))
+    return is_uuid(port["name"]) and (owner == "nova" or owner.startswith("neutron-"))
 
 
 # ---- a port into its network ----

@@ -23,7 +23,8 @@ def port(name: str, **more: Any) -> Json:
     """A port as port.list shows a fresh one."""
     return {
         "name": name, "type": "vhost-user", "segment": None, "trunk": [], "macs": [], "mtu": 1500,
-        "admin_up": True, "guard": None, "external_ids": {}, "created_us": 1, "physnet": "", **more,
+        "admin_up": True, "guard": None, "external_ids": {"owner": "nova"}, "created_us": 1,
+        "physnet": "", **more,
     }  # fmt: skip
 
 

@@ -5,7 +5,15 @@ import logging
 
 import pytest
 
-from vif_uswitch.exceptions import Conflict, DaemonUnreachable, TimedOut
+from vif_uswitch.exceptions import (
+    Busy,
+    Conflict,
+    DaemonUnreachable,
+    Forbidden,
+    ResourceExhausted,
+    TimedOut,
+    USwitchError,
+)
 from vif_uswitch.ml2.switch import PATIENCE_S, Switch
 from vif_uswitch.ml2.wiring import DeleteSegment, MapRow, SetPort, Step
 
@@ -101,6 +109,44 @@ def test_cleaning_goes_on_after_a_refusal_and_says_it_once(
     assert [record.message for record in caplog.records] == [
         "row 101 of uplink up0 stays: uplink up0: comes from the configuration"
     ]
+
+
+def test_cleaning_goes_on_after_a_refused_change_of_a_port(
+    switch: Switch, control: FakeControl, caplog: pytest.LogCaptureFixture
+) -> None:
+    control.refuse[PORT] = ResourceExhausted("state", None, "no space left on device")
+    steps: list[Step] = [SetPort(PORT, {"segment": None, "macs": []}), DeleteSegment(NET)]
+    switch.clean(steps)
+    switch.clean(steps)
+    assert control.calls == [("segment-delete", NET)] * 2
+    (record,) = caplog.records
+    assert record.message == f"port {PORT} stays: state: no space left on device"
+    control.refuse.clear()
+    switch.clean(steps)
+    assert control.calls[2:] == [("set", PORT, "macs", "segment"), ("segment-delete", NET)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Busy("control socket", None, "64 clients are connected already"),
+        Forbidden("control socket", None, "your user is not in group uswitch-control"),
+    ],
+)
+def test_who_is_not_let_in_waits_as_if_nobody_answered(
+    control: FakeControl, monkeypatch: pytest.MonkeyPatch, error: USwitchError
+) -> None:
+    def version() -> None:
+        raise error
+
+    switch = Switch(control, Clock())
+    with monkeypatch.context() as patch:
+        patch.setattr(control, "version", version)
+        assert not switch.look()
+    assert switch.is_away()
+    assert switch.problem() == str(error), "Neutron is told why"
+    assert switch.look()
+    assert not switch.is_away()
 
 
 def test_cleaning_ends_when_nobody_answers(switch: Switch, control: FakeControl) -> None:

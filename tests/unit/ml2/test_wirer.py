@@ -9,7 +9,7 @@ import pytest
 from vif_uswitch.exceptions import DaemonUnreachable, ResourceExhausted
 from vif_uswitch.ml2 import guard, plugging
 from vif_uswitch.ml2.switch import Switch
-from vif_uswitch.ml2.wirer import RETRY_FIRST_S, RETRY_MAX_S, PortGone, Wirer
+from vif_uswitch.ml2.wirer import RETRY_FIRST_S, RETRY_MAX_S, CutRefused, PortGone, Wirer
 
 from .switch_fake import (
     MAC,
@@ -103,6 +103,52 @@ def test_a_cut_port_lets_its_network_go(control: FakeControl, wirer: Wirer) -> N
     assert not control.segment_names
 
 
+def test_a_cut_that_is_refused_is_tried_again(
+    control: FakeControl, wirer: Wirer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    wirer.wire(details())
+    control.refuse[PORT] = ResourceExhausted("state", None, "no space left on device")
+    for _ in range(2):
+        before = wirer.timestamps([PORT])
+        with pytest.raises(CutRefused):
+            wirer.cut(PORT)
+        clock.now += RETRY_MAX_S
+        assert wirer.timestamps([PORT]) != before
+    (record,) = caplog.records
+    assert record.message == (
+        f"Port {PORT} cannot be taken out of its network: state: no space left on device"
+    )
+    del control.refuse[PORT]
+    assert wirer.cut(PORT)
+    assert control.ports[PORT]["segment"] is None
+
+
+def test_a_cut_while_nobody_answers_or_the_port_is_gone(
+    control: FakeControl, wirer: Wirer
+) -> None:
+    wirer.wire(details())
+    control.away = True
+    with pytest.raises(DaemonUnreachable):
+        wirer.cut(PORT)
+    control.away = False
+    del control.ports[PORT]
+    with pytest.raises(PortGone):
+        wirer.cut(PORT)
+
+
+def test_an_operator_s_port_is_never_touched(control: FakeControl, wirer: Wirer) -> None:
+    """Whatever its name."""
+    control.ports[PORT2] = port(PORT2, segment="blue", macs=[MAC], external_ids={})
+    assert wirer.devices() == {PORT}
+    assert wirer.known_in("blue") == set()
+
+
+def test_ports_of_a_network(control: FakeControl, wirer: Wirer) -> None:
+    wirer.wire(details())
+    assert wirer.known_in(NET) == {PORT}
+    assert wirer.known_in(NET2) == set()
+
+
 @pytest.mark.parametrize("how", ["unplugged", "cut"])
 def test_a_local_network_goes_with_its_last_port(
     control: FakeControl, wirer: Wirer, how: str
@@ -148,7 +194,7 @@ def test_a_refusal_is_logged_once_and_tried_again_later_and_later(
     assert pauses[-1] == RETRY_MAX_S
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    assert "cannot be wired, and is reported down: state: no space left" in record.message
+    assert "cannot be wired: state: no space left" in record.message
     del control.refuse[PORT]
     assert wirer.wire(details())
     before = wirer.timestamps([PORT])

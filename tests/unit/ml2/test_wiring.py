@@ -38,7 +38,9 @@ def test_uplinks_are_not_ports() -> None:
     [
         (PORT, {"owner": "nova"}, True),
         (PORT, {"owner": "neutron-dhcp"}, True),
-        (PORT, {}, True),
+        (PORT, {"owner": "neutron-agent"}, True),
+        (PORT, {}, False),
+        (PORT, {"owner": "neutron"}, False),
         (PORT, {"owner": "libvirt"}, False),
         (PORT.upper(), {"owner": "nova"}, False),
         ("vm1", {"owner": "nova"}, False),
