@@ -5,7 +5,8 @@
     loop      passes over the host's ports: seen, asked about, wired, reported
     callbacks marks from neutron-server
     manager   the loop's questions
-    wirer     the agent's memory;  wiring, guard, plugging: its policy
+    wirer     the agent's memory;  wiring, guard: its policy
+    plugger   ports that nobody else plugs;  plugging: its policy
     switch    the control socket of uswitchd
 
 It needs no root and no capability: it talks to uswitchd and to the message bus.

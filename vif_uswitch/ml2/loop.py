@@ -25,12 +25,9 @@ from oslo_config import cfg
 
 from vif_uswitch.exceptions import DaemonUnreachable
 from vif_uswitch.ml2.compat import CommonAgentLoop
-from vif_uswitch.ml2.wirer import PortGone, Wirer
+from vif_uswitch.ml2.wirer import CutRefused, PortGone, Wirer
 
 LOG = logging.getLogger(__name__)
-
-PULL_PASSES = 30
-"""How often the ports that the agent itself plugs are compared with Neutron's, in passes."""
 
 Json = dict[str, Any]
 
@@ -72,14 +69,14 @@ class UswitchAgentLoop(CommonAgentLoop):
 
     def _pass(self, previous: Json | None, sync: bool) -> tuple[Json | None, bool]:
         """One look at the switch and what follows; returns what was seen, and if all is due."""
-        fullsync, self.fullsync = self.fullsync, False
+        all_due = self._take_fullsync() or sync
         try:
-            devices = self.scan_devices(previous=previous, sync=sync or fullsync)
+            devices = self.scan_devices(previous=previous, sync=all_due)
             if self.wirer.switch.is_away():
                 return previous, True
-            if self.wirer.switch.take_restarted() and not (sync or fullsync):
+            if self.wirer.switch.take_restarted() and not all_due:
+                all_due = True
                 devices = self.scan_devices(previous=devices, sync=True)
-            all_due = sync or fullsync
             self._plug(all_due)
             changed = self._device_info_has_changes(devices)
             failed = bool(changed and self.process_network_devices(devices))
@@ -92,6 +89,13 @@ class UswitchAgentLoop(CommonAgentLoop):
         except Exception:
             LOG.exception("Error in the agent's loop; all ports are looked at again")
             return previous, True
+
+    def _take_fullsync(self) -> bool:
+        """Cleared only if it was seen: the heartbeat's thread may set it at any time."""
+        if not self.fullsync:
+            return False
+        self.fullsync = False
+        return True
 
     def _report_state(self) -> None:
         """The heartbeat, in a thread of its own."""
@@ -119,7 +123,8 @@ class UswitchAgentLoop(CommonAgentLoop):
         return False
 
     def _treat(self, details: Json) -> None:
-        device = details["device"]
+        """Nothing is raised: one port's trouble is not another's."""
+        device = str(details.get("device"))
         try:
             if "port_id" in details:
                 self._process_device_if_exists(details)
@@ -130,6 +135,8 @@ class UswitchAgentLoop(CommonAgentLoop):
                          device)  # fmt: skip
         except PortGone:
             LOG.info("Port %s was unplugged while it was being wired", device)
+        except CutRefused:
+            LOG.debug("Port %s stays in its network for now", device)
         except DaemonUnreachable:
             self.fullsync = True
         except oslo_messaging.MessagingException as error:
@@ -151,16 +158,7 @@ class UswitchAgentLoop(CommonAgentLoop):
     def _plug(self, whole: bool) -> None:
         """Make and delete the ports that Nova leaves to the agent (nova_plug = noop)."""
         announced, deleted = self.rpc_callbacks.take_ports()
-        host = cfg.CONF.host
-        # A port that is bound no more is not announced: the agent's own are asked for now and then.
-        if whole or (self.iter_num % PULL_PASSES == 0 and self.wirer.has_plugged()):
-            ports = self.plugin_rpc.get_ports_by_vnic_type_and_host(
-                self.context, vnic_type="normal", host=host
-            )
-            self.wirer.plug_bound(ports, host)
-            self.wirer.unplug_leftovers(ports, host)
-            return
-        self.wirer.plug_bound(announced, host)
-        for name in deleted | {port["id"] for port in announced
-                               if port.get("binding:host_id") != host}:  # fmt: skip
-            self.wirer.unplug(name)
+        if self.mgr.plugger.due(announced, deleted, whole=whole):
+            self.mgr.plugger.pulled(self.plugin_rpc.get_ports_by_vnic_type_and_host(
+                self.context, vnic_type="normal", host=cfg.CONF.host
+            ))  # fmt: skip

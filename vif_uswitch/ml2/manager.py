@@ -17,6 +17,7 @@ from neutron_lib.agent import topics
 from vif_uswitch.ml2 import binding
 from vif_uswitch.ml2.callbacks import UswitchRpcCallbacks
 from vif_uswitch.ml2.compat import CommonAgentManagerBase
+from vif_uswitch.ml2.plugger import Plugger
 from vif_uswitch.ml2.wirer import Wirer
 
 LOG = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class UswitchManager(CommonAgentManagerBase):
     def __init__(self, wirer: Wirer, host: str, vhost_socket_dir: str = "") -> None:
         """``vhost_socket_dir``: "" for what uswitchd says."""
         self.wirer = wirer
+        self.plugger = Plugger(wirer.switch, host)
         self.host = host
         self._vhost_socket_dir = vhost_socket_dir
         self._details: Json = {}

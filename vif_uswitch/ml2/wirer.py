@@ -15,11 +15,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vif_uswitch.exceptions import DaemonUnreachable, NotFound, USwitchError
-from vif_uswitch.ml2 import plugging, wiring
+from vif_uswitch.ml2 import wiring
 from vif_uswitch.ml2.switch import UNREACHABLE, Switch
 from vif_uswitch.ml2.wiring import Row
 
@@ -187,33 +187,3 @@ class Wirer:
                 return
         self._all_segments = False
         self.switch.clean(wiring.sweep(self.switch.view, self._needed, segments))
-
-    # ---- ports that nobody else plugs ----
-
-    def plug_bound(self, ports: Collection[Mapping[str, Any]], host: str) -> None:
-        """Make the ports that only the agent plugs; ``ports``: as Neutron has them."""
-        for spec in plugging.missing(ports, host, self.switch.view):
-            try:
-                self.switch.make(spec)
-                LOG.info("Port %s made, as nobody else plugs it", spec["name"])
-            except USwitchError as error:
-                LOG.error("Port %s cannot be made: %s", spec["name"], error)
-
-    def unplug_leftovers(self, ports: Collection[Mapping[str, Any]], host: str) -> None:
-        """Delete those that the agent made and Neutron has not here; ``ports``: all of the host."""
-        for name in plugging.leftover(ports, host, self.switch.view):
-            self.unplug(name)
-
-    def has_plugged(self) -> bool:
-        """Whether there is a port that the agent made."""
-        return any(plugging.is_ours(name, self.switch.view) for name in self.switch.view.ports)
-
-    def unplug(self, name: str) -> None:
-        """Delete the port if the agent made it."""
-        if not plugging.is_ours(name, self.switch.view):
-            return
-        try:
-            self.switch.delete(name)
-            LOG.info("Port %s deleted, as it is bound here no more", name)
-        except USwitchError as error:
-            LOG.error("Port %s cannot be deleted: %s", name, error)

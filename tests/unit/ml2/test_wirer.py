@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import logging
-from typing import Any
-
 import pytest
 
 from vif_uswitch.exceptions import DaemonUnreachable, ResourceExhausted
-from vif_uswitch.ml2 import guard, plugging
+from vif_uswitch.ml2 import guard
 from vif_uswitch.ml2.switch import Switch
 from vif_uswitch.ml2.wirer import RETRY_FIRST_S, RETRY_MAX_S, CutRefused, PortGone, Wirer
 
@@ -19,7 +16,6 @@ from .switch_fake import (
     PORT2,
     Clock,
     FakeControl,
-    bound,
     details,
     port,
     uplink,
@@ -290,37 +286,3 @@ def test_nothing_is_known_while_nobody_answers(control: FakeControl, wirer: Wire
     wirer.sweep(whole=True)
     control.away = False
     assert wirer.wire(details())
-
-
-# ---- noop ----
-
-
-def test_ports_that_only_the_agent_plugs(
-    control: FakeControl, wirer: Wirer, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    assert not wirer.has_plugged()
-    wirer.plug_bound([bound(PORT2), bound(PORT), bound(NET2, "vrouter")], "host1")
-    assert wirer.has_plugged()
-    assert control.calls == [("ensure", PORT2)]
-    assert wirer.known() == {PORT, PORT2}
-    wirer.plug_bound([bound(PORT2)], "host1")
-    wirer.unplug(PORT)  # somebody else's
-    wirer.unplug_leftovers([bound(PORT2)], "host1")
-    assert len(control.calls) == 1
-    wirer.unplug_leftovers([], "host1")
-    assert control.calls[1:] == [("delete", PORT2)]
-
-
-def test_a_port_that_cannot_be_made_is_said(
-    control: FakeControl, wirer: Wirer, caplog: pytest.LogCaptureFixture
-) -> None:
-    control.refuse[PORT2] = ResourceExhausted("port", None, "all 1024 are in use")
-    wirer.plug_bound([bound(PORT2)], "host1")
-    control.ports[PORT] = port(PORT, external_ids={"owner": plugging.OWNER})
-    wirer.devices()
-    control.refuse[PORT] = ResourceExhausted("state", None, "no space left on device")
-    wirer.unplug(PORT)
-    texts: list[Any] = [record.message for record in caplog.records]
-    assert "cannot be made: port: all 1024 are in use" in texts[0]
-    assert "cannot be deleted: state: no space left" in texts[1]

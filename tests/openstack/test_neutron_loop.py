@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our loop on Neutron's base class, pass by pass: neutron-server and the switch are played.
+
+What no running cloud can be made to do at the right moment.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+from tests.unit.ml2 import switch_fake as fake
+from tests.unit.ml2.switch_fake import NET, PORT, PORT2, FakeControl, bound, details, port, uplink
+from vif_uswitch.exceptions import ResourceExhausted
+from vif_uswitch.ml2.loop import UswitchAgentLoop
+from vif_uswitch.ml2.manager import UswitchManager
+from vif_uswitch.ml2.plugger import RETRY_PASSES
+from vif_uswitch.ml2.switch import Switch
+from vif_uswitch.ml2.wirer import Wirer
+
+Json = dict[str, Any]
+FULL = ResourceExhausted("state", None, "no space left on device")
+
+
+class Server:
+    """neutron-server: what it answers, and what it is told."""
+
+    def __init__(self) -> None:
+        self.ports: dict[str, Json] = {}  # details by device
+        self.failing: set[str] = set()
+        self.bound: list[Json] = []
+        self.reported: dict[str, str] = {}
+
+    def get_devices_details_list_and_failed_devices(
+        self, _context: Any, devices: list[str], *_: Any, **__: Any
+    ) -> Json:
+        known = [self.ports.get(device, {"device": device}) for device in sorted(devices)
+                 if device not in self.failing]  # fmt: skip
+        return {"devices": known, "failed_devices": sorted(self.failing & set(devices))}
+
+    def get_ports_by_vnic_type_and_host(self, *_: Any, **__: Any) -> list[Json]:
+        return self.bound
+
+    def update_device_up(self, _context: Any, device: str, *_: Any) -> None:
+        self.reported[device] = "up"
+
+    def update_device_down(self, _context: Any, device: str, *_: Any) -> Json:
+        self.reported[device] = "down"
+        return {}
+
+
+class News:
+    """The agent's callbacks, without their threads."""
+
+    def __init__(self) -> None:
+        self.announced: list[Json] = []
+
+    def get_and_clear_updated_devices(self) -> set[str]:
+        return set()
+
+    def take_ports(self) -> tuple[list[Json], set[str]]:
+        announced, self.announced = self.announced, []
+        return announced, set()
+
+    def add_network(self, *_: Any) -> None: ...
+
+
+class NoFirewall:
+    def __getattr__(self, _name: str) -> Any:
+        return lambda *_, **__: None
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.control = FakeControl(port(PORT), uplink("up0", "physnet1"))
+        self.clock = fake.Clock()
+        self.server, self.news = Server(), News()
+        loop = object.__new__(UswitchAgentLoop)  # __init__ connects
+        loop.mgr = UswitchManager(Wirer(Switch(self.control), {}, self.clock), "host1")
+        loop.plugin_rpc, loop.rpc_callbacks, loop.sg_agent = self.server, self.news, NoFirewall()
+        loop.context, loop.agent_id, loop.fullsync, loop.iter_num = None, "agent", False, 0
+        self.loop = loop
+        self._seen: Json | None = None
+        self._sync = True
+
+    def passes(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._seen, self._sync = self.loop._pass(self._seen, self._sync)
+            self.clock.now += 1.0
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    if not hasattr(cfg.CONF, "host"):
+        cfg.CONF.register_opt(cfg.StrOpt("host", default="host1"))
+    cfg.CONF.set_override("host", "host1")
+    return Rig()
+
+
+def test_a_port_is_wired_and_reported(rig: Rig) -> None:
+    rig.server.ports[PORT] = details()
+    rig.passes(2)
+    assert rig.control.ports[PORT]["segment"] == NET
+    assert rig.server.reported == {PORT: "up"}
+
+
+def test_one_port_s_trouble_is_not_another_s(rig: Rig) -> None:
+    """Whatever it is: nonsense, a refusal that lasts, an answer that neutron-server has not."""
+    other = "cccccccc-cccc-4ccc-8ccc-cccccccccccc"
+    rig.control.ports[PORT2] = port(PORT2)
+    rig.control.ports[other] = port(other)
+    rig.server.ports = {
+        PORT: {"device": PORT, "port_id": PORT}, PORT2: details(PORT2),
+    }  # fmt: skip
+    rig.server.failing = {other}
+    rig.passes(3)
+    assert rig.control.ports[PORT2]["segment"] == NET
+    assert rig.server.reported == {PORT2: "up"}
+    rig.server.ports[PORT] = details(mac_address="fa:16:3e:00:00:07")
+    rig.server.failing = set()
+    rig.server.ports[other] = details(other, mac_address="fa:16:3e:00:00:08")
+    rig.passes(70)
+    assert rig.server.reported == {PORT: "up", PORT2: "up", other: "up"}
+
+
+def test_a_port_that_is_refused_is_reported_down(rig: Rig) -> None:
+    rig.server.ports[PORT] = details(segmentation_id=4095)
+    rig.passes()
+    assert rig.server.reported == {PORT: "down"}
+
+
+def test_a_cut_that_is_refused_is_done_later(rig: Rig) -> None:
+    rig.server.ports[PORT] = details()
+    rig.passes(2)
+    rig.control.refuse[PORT] = FULL
+    rig.server.ports.clear()
+    rig.loop.fullsync = True
+    rig.passes(2)
+    assert rig.control.ports[PORT]["segment"] == NET
+    rig.control.refuse.clear()
+    rig.passes(5)
+    assert rig.control.ports[PORT]["segment"] is None
+
+
+def test_a_port_that_could_not_be_made_is_made_later(rig: Rig) -> None:
+    rig.passes(2)
+    rig.control.refuse[PORT2] = FULL
+    rig.server.bound = [bound(PORT2)]
+    rig.news.announced = [bound(PORT2)]
+    rig.passes(2)
+    assert PORT2 not in rig.control.ports
+    rig.control.refuse.clear()
+    rig.passes(RETRY_PASSES)
+    assert PORT2 in rig.control.ports
+
+
+def test_a_restarted_uswitchd_is_a_reason_to_ask_for_all(rig: Rig) -> None:
+    rig.passes(2)
+    rig.server.bound = [bound(PORT2)]  # nobody has told
+    rig.passes(3)
+    assert PORT2 not in rig.control.ports
+    rig.control.pid += 1
+    rig.passes()
+    assert PORT2 in rig.control.ports
+
+
+def test_a_wish_of_the_heartbeat_is_not_lost(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread stores it between the loop's reading and clearing."""
+    reads: list[bool] = []
+
+    class Raced(UswitchAgentLoop):
+        @property
+        def fullsync(self) -> bool:
+            value = reads[-1]
+            reads.append(True)  # right after the loop has looked
+            return value
+
+        @fullsync.setter
+        def fullsync(self, value: bool) -> None:
+            reads.append(value)
+
+    rig.passes(2)
+    reads.append(False)
+    rig.loop.__class__ = Raced
+    assert not rig.loop._take_fullsync()
+    assert reads[-1], "it stands for the next pass"
