@@ -6,6 +6,7 @@ What no running cloud can be made to do at the right moment.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from oslo_config import cfg
 from tests.unit.ml2 import switch_fake as fake
 from tests.unit.ml2.switch_fake import NET, PORT, PORT2, FakeControl, bound, details, port, uplink
 from vif_uswitch.exceptions import ResourceExhausted
+from vif_uswitch.ml2.compat import common_config
 from vif_uswitch.ml2.loop import UswitchAgentLoop
 from vif_uswitch.ml2.manager import UswitchManager
 from vif_uswitch.ml2.plugger import RETRY_PASSES
@@ -92,11 +94,11 @@ class Rig:
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
-    if not hasattr(cfg.CONF, "host"):
-        cfg.CONF.register_opt(cfg.StrOpt("host", default="host1"))
+def rig() -> Iterator[Rig]:
+    common_config.register_common_config_options()
     cfg.CONF.set_override("host", "host1")
-    return Rig()
+    yield Rig()
+    cfg.CONF.clear_override("host")
 
 
 def test_a_port_is_wired_and_reported(rig: Rig) -> None:
@@ -166,9 +168,7 @@ def test_a_restarted_uswitchd_is_a_reason_to_ask_for_all(rig: Rig) -> None:
     assert PORT2 in rig.control.ports
 
 
-def test_a_wish_of_the_heartbeat_is_not_lost(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wish_of_the_heartbeat_is_not_lost(rig: Rig) -> None:
     """Its thread stores it between the loop's reading and clearing."""
     reads: list[bool] = []
 
