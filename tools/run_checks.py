@@ -108,8 +108,8 @@ def run_openstack(installation: Aside) -> int:
     if installation.wait():
         return 1
     print("== pytest: real Nova, Neutron, os-vif and libvirtd", flush=True)
-    return subprocess.run(["make", "-s", "check-openstack", "PYTEST=-q"], check=False,
-                          env=stage.environment()).returncode
+    return subprocess.run(["make", "-s", "check-openstack", "PYTEST=-q -m 'not slow'"],
+                          check=False, env=stage.environment()).returncode
 
 
 def run_all_pytest(fuzz: Aside | None, installation: Aside | None) -> list[str]:

@@ -20,7 +20,8 @@ from . import neutron_frames as frames
 from .neutron_bed import Agent, until
 from .neutron_cloud import Cloud, Guest
 
-pytestmark = pytest.mark.timeout(400)  # the first one starts the cloud
+# The first one starts the cloud, and this module another host.
+pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
 Json = dict[str, Any]
 
 
