@@ -420,9 +420,12 @@ class Host(Result, frozen=True):
 
 
 class Version(Result, frozen=True):
+    """``revision`` is another one after each change of what is desired, and after a restart."""
+
     version: str
     api: str
     pid: int
+    revision: int
 
 
 class Schema(Result, frozen=True):

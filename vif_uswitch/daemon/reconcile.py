@@ -67,6 +67,7 @@ class Reconciler:
         fabric: Fabric,
     ) -> None:
         self.desired = desired
+        self.revision = time.time_ns() // 1000  # of it; a process before had another
         self.defaults = defaults
         self.fabric = fabric
         self.vhost_socket_dir = os.path.realpath(vhost_socket_dir)  # as paths of ports begin
@@ -199,6 +200,7 @@ class Reconciler:
     async def _commit(self, desired: Desired) -> None:
         await asyncio.to_thread(self._store.save, desired)
         self.desired = desired
+        self.revision += 1
 
     async def _apply(self, port: Port) -> None:
         config = config_of(self.desired, port, self.defaults)

@@ -21,7 +21,8 @@ AGENT_GROUP = "uswitch"
 POLLING_INTERVAL_S = 1
 """Our default of [agent] polling_interval.
 
-A look lists every port: about 900 bytes each, in pages, over a local socket.
+A look costs one short call on a local socket; if anything has changed, also a list of
+every port, about 900 bytes each.
 """
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")

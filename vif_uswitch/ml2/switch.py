@@ -61,6 +61,7 @@ class Switch:
         self._clock = clock
         self._lock = threading.RLock()
         self._pid = 0
+        self._seen: tuple[int, int] | None = None  # pid and revision of ``view``
         self._away_since: float | None = None
         self._away_why = ""
         self._restarted = False
@@ -85,18 +86,26 @@ class Switch:
         return restarted
 
     def look(self) -> bool:
-        """Bring ``view`` up to date; False if uswitchd does not answer and the view is old."""
+        """Bring ``view`` up to date; False if uswitchd does not answer and the view is old.
+
+        Lists the ports only if something has changed: a thousand are a third of
+        a second's work for uswitchd.
+        """
         with self._lock:
             try:
-                pid = self._control.version()["pid"]
+                version = self._control.version()
+                pid = version["pid"]
                 if self.is_away() or pid != self._pid:
                     self.vhost_socket_dir = self._control.show()["daemon"]["vhost_socket_dir"]
-                view = View.of(self._control.port_list())
+                # Asked for before the list: what changes in between is found by the next look.
+                seen = (pid, version["revision"]) if "revision" in version else None
+                if seen is None or seen != self._seen:
+                    self.view = View.of(self._control.port_list())
+                self._seen = seen
             except (*UNREACHABLE, Busy, Forbidden) as error:  # these two: of every call
                 self._gone(error)
                 return False
             self._here(pid)
-            self.view = view
             return True
 
     def _gone(self, error: USwitchError) -> None:

@@ -68,6 +68,8 @@ class FakeControl:
         self.segment_names = {row for item in ports for row in _segments(item)}
         self.calls: list[tuple[str, ...]] = []
         self.pid = 100
+        self.revision: int | None = None  # None: not told, as tests change ports by hand
+        self.lists = 0
         self.away = False
         self.refuse: dict[str, USwitchError] = {}  # by name of a port or uplink
 
@@ -75,7 +77,7 @@ class FakeControl:
 
     def version(self) -> Json:
         self._there()
-        return {"pid": self.pid}
+        return {"pid": self.pid, **({} if self.revision is None else {"revision": self.revision})}
 
     def show(self) -> Json:
         self._there()
@@ -83,6 +85,7 @@ class FakeControl:
 
     def port_list(self) -> list[Json]:
         self._there()
+        self.lists += 1
         return [dict(item) for item in self.ports.values()]
 
     def segment_list(self) -> list[Json]:

@@ -17,7 +17,7 @@ from vif_uswitch.exceptions import (
 from vif_uswitch.ml2.switch import PATIENCE_S, Switch
 from vif_uswitch.ml2.wiring import DeleteSegment, MapRow, SetPort, Step
 
-from .switch_fake import NET, PORT, Clock, FakeControl, port, uplink
+from .switch_fake import NET, PORT, PORT2, Clock, FakeControl, port, uplink
 
 
 @pytest.fixture
@@ -42,6 +42,37 @@ def test_looking(switch: Switch) -> None:
     assert set(switch.view.uplinks) == {"up0"}
     assert switch.vhost_socket_dir == "/run/uswitch/vhost"
     assert not switch.take_restarted(), "the first sight is no restart"
+
+
+def test_ports_are_listed_only_after_a_change(switch: Switch, control: FakeControl) -> None:
+    control.revision, control.lists = 7, 0
+    for _ in range(3):
+        assert switch.look()
+    assert control.lists == 1
+    control.ports[PORT2] = port(PORT2)
+    control.revision += 1
+    assert switch.look()
+    assert set(switch.view.ports) == {PORT, PORT2}
+    control.pid += 1  # another process counts anew, and may be at the same number
+    del control.ports[PORT2]
+    assert switch.look()
+    assert set(switch.view.ports) == {PORT}
+
+
+def test_a_list_that_failed_is_asked_for_again(
+    switch: Switch, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control.revision = 7
+    control.ports[PORT2] = port(PORT2)
+
+    def no_answer() -> None:
+        raise TimedOut("uswitchd", None, "no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(control, "port_list", no_answer)
+        assert not switch.look()
+    assert switch.look()
+    assert set(switch.view.ports) == {PORT, PORT2}
 
 
 def test_the_view_follows_each_step(switch: Switch) -> None:

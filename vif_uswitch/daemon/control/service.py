@@ -364,7 +364,10 @@ class Service:
         )
 
     async def version(self, params: Nothing) -> api.Version:
-        return api.Version(version=version(), api=wire.API_VERSION, pid=os.getpid())
+        return api.Version(
+            version=version(), api=wire.API_VERSION, pid=os.getpid(),
+            revision=self._reconciler.revision,
+        )  # fmt: skip
 
     async def schema(self, params: Nothing) -> api.Schema:
         return api.Schema(catalogue=schema.catalogue())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose a port is, when it was made, and where its socket may be: what agents and plugins ask."""
+"""Whose a port is, when it was made, where its socket may be, what has changed: agents ask that."""
 
 from __future__ import annotations
 
@@ -91,3 +91,25 @@ def test_show_says_where_sockets_are(control: Control) -> None:
     with control.client() as client:
         assert client.show()["daemon"]["vhost_socket_dir"] == str(control.vhost)
         assert client.port_add({"name": "a"})["port"]["path"] == f"{control.vhost}/a.sock"
+
+
+def test_a_revision_tells_whether_to_list_again(control: Control) -> None:
+    with control.client() as client:
+        seen = [client.version()["revision"]]
+
+        def moved() -> bool:
+            seen.append(client.version()["revision"])
+            return seen[-1] not in seen[:-1]
+
+        client.port_list()
+        assert not moved(), "looking is no change"
+        client.port_add({"name": "vm1"})
+        assert moved()
+        assert not client.port_ensure({"name": "vm1"})["changed"]
+        assert not moved()
+        client.port_set("vm1", {"external_ids": IDS})
+        assert moved()
+        client.segment_add("s")
+        assert moved()
+        client.port_delete("vm1")
+        assert moved()
