@@ -74,6 +74,7 @@ def test_ports_deleted_while_they_are_wired(cloud: Cloud) -> None:
     assert not cloud.agent.tracebacks()
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_configured_wrongly_says_so_and_ends(tmp_path: Path) -> None:
     config = write_ini(tmp_path / "agent.conf", {
         "DEFAULT": {"transport_url": "fake:/"}, "securitygroup": {"firewall_driver": "openvswitch"},
