@@ -36,6 +36,7 @@ def keystone(place: Place) -> Service:
         "database": {"connection": database},
         "token": {"provider": "fernet"},
         "fernet_tokens": {"key_repository": keys["fernet"]},
+        "fernet_receipts": {"key_repository": keys["fernet"]},
         "credential": {"key_repository": keys["credential"]},
     })  # fmt: skip
     words = [place.program("keystone-manage"), "--config-file", str(conf)]
