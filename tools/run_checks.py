@@ -122,7 +122,7 @@ def run_all_pytest(fuzz: Aside | None, installation: Aside | None) -> list[str]:
     if installation is not None and run_openstack(installation):
         failed.append("openstack tests")
     if run_pytest("Python unit tests, layering, properties",
-                  ["-n", str(os.cpu_count() or 1), *PARALLEL]):
+                  ["-n", str(os.cpu_count() or 1), "-m", "not slow", *PARALLEL]):
         failed.append("unit tests")
     return failed
 

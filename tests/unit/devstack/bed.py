@@ -19,6 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+from _pytest.mark import ParameterSet
+
 from tests.unit.devstack.shim import host as fake_host
 
 TOP = Path(__file__).resolve().parents[3]
@@ -28,6 +31,11 @@ PROGRAMS = ("nova-compute", "neutron-rpc-server", "neutron-dhcp-agent", "neutron
 DIRECTORIES = ("etc/nova", "etc/neutron/plugins/ml2", "etc/libvirt", "etc/systemd/system",
                "etc/udev/rules.d", "run", "var/lib/libvirt/qemu/ram", "opt/stack/devstack",
                "opt/stack/data/venv/bin", "sys/kernel/mm/hugepages")
+
+
+def slow(value: str) -> ParameterSet:
+    """A parameter that ``make test`` leaves out: its kind is there with another value."""
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 class Failed(Exception):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.devstack.bed import Cloud, Failed
+from tests.unit.devstack.bed import Cloud, Failed, slow
 from tests.unit.devstack.test_refusals import refused
 from tests.unit.devstack.test_teardown import comparable
 
@@ -99,7 +99,7 @@ def test_one_without_a_unit(tmp_path: Path) -> None:
     assert comparable(cloud) == before
 
 
-@pytest.mark.parametrize("name", FILES[2:6])
+@pytest.mark.parametrize("name", [FILES[2], *map(slow, FILES[3:6])])
 def test_one_that_came_after_unstack(tmp_path: Path, name: str) -> None:
     """clean.sh is late: the mark says devstack, the host says somebody else."""
     cloud = Cloud(tmp_path)
@@ -118,8 +118,9 @@ def test_one_that_came_after_unstack(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("command", [
-    "useradd", "groupadd", "usermod", "uswitchd", "mount", "systemctl", "ip", "ethtool",
-    "uswitch-xdp", "udevadm", "uswitch-uplink", "uswitchctl",
+    "useradd", "ip", "uswitchctl",
+    *map(slow, ("groupadd", "usermod", "uswitchd", "mount", "systemctl", "ethtool", "uswitch-xdp",
+                "udevadm", "uswitch-uplink")),
 ])  # fmt: skip
 def test_half_a_stack(tmp_path: Path, command: str) -> None:
     """stack.sh fails at some step; what the steps before it have made goes all the same."""

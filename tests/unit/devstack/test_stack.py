@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.unit.devstack.bed import TOP, Cloud
 from vif_uswitch import conf
 
@@ -141,6 +143,7 @@ def test_again_changes_nothing(tmp_path: Path) -> None:
     assert cloud.snapshot() == first
 
 
+@pytest.mark.slow
 def test_with_nounset(tmp_path: Path) -> None:
     """devstack can run with unset variables as errors."""
     cloud = Cloud(tmp_path, nounset=True)
