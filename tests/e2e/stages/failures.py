@@ -28,6 +28,7 @@ def failures(tenant: Tenant) -> None:
         finally:
             switch.daemon.start()
             switch.wait_ready()
+            wait("the agent to tell Neutron", lambda: not _problem(tenant, guest.node.name), 60)
         need(refused, "Nova says that it is attached")
         log = guest.node.compute.log.read_text(errors="replace")
         found = re.search(SAID.format(port=port.id), log)
@@ -38,6 +39,12 @@ def failures(tenant: Tenant) -> None:
         need(port.id not in switch.ports(), "the switch has the port")
         network.delete_port(port.id)
     attach(tenant)
+
+
+def _problem(tenant: Tenant, host: str) -> str:
+    """What the agent of a host says of its switch; with that Neutron binds no port there."""
+    agents = tenant.cloud.sdk.network.agents(host=host, binary="neutron-uswitch-agent")
+    return str(next(iter(agents)).configuration.get("uswitchd_problem") or "")
 
 
 def _attach(tenant: Tenant, port: str) -> str:
