@@ -6,6 +6,7 @@ What no running cloud can be made to do at the right moment.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from oslo_config import cfg
 from tests.unit.ml2 import switch_fake as fake
 from tests.unit.ml2.switch_fake import NET, PORT, PORT2, FakeControl, bound, details, port, uplink
 from vif_uswitch.exceptions import ResourceExhausted
+from vif_uswitch.ml2.binding import SWITCH_PROBLEM
 from vif_uswitch.ml2.compat import common_config
 from vif_uswitch.ml2.loop import UswitchAgentLoop
 from vif_uswitch.ml2.manager import UswitchManager
@@ -34,6 +36,10 @@ class Server:
         self.failing: set[str] = set()
         self.bound: list[Json] = []
         self.reported: dict[str, str] = {}
+        self.heartbeats: list[Json] = []
+
+    def report_state(self, _context: Any, agent_state: Json, *_: Any) -> None:
+        self.heartbeats.append(dict(agent_state["configurations"]))
 
     def get_devices_details_list_and_failed_devices(
         self, _context: Any, devices: list[str], *_: Any, **__: Any
@@ -80,9 +86,11 @@ class Rig:
         self.clock = fake.Clock()
         self.server, self.news = Server(), News()
         loop = object.__new__(UswitchAgentLoop)  # __init__ connects
-        loop.mgr = UswitchManager(Wirer(Switch(self.control), {}, self.clock), "host1")
+        loop.mgr = UswitchManager(Wirer(Switch(self.control, self.clock), {}, self.clock), "host1")
         loop.plugin_rpc, loop.rpc_callbacks, loop.sg_agent = self.server, self.news, NoFirewall()
         loop.context, loop.agent_id, loop.fullsync, loop.iter_num = None, "agent", False, 0
+        loop.state_rpc, loop.agent_state = self.server, {"configurations": {}}
+        loop.failed_report_state, loop._reporting = False, threading.Lock()
         self.loop = loop
         self._seen: Json | None = None
         self._sync = True
@@ -166,6 +174,18 @@ def test_a_restarted_uswitchd_is_a_reason_to_ask_for_all(rig: Rig) -> None:
     rig.control.pid += 1
     rig.passes()
     assert PORT2 in rig.control.ports
+
+
+def test_that_uswitchd_is_back_is_reported_at_once(rig: Rig) -> None:
+    rig.passes(2)
+    assert not rig.server.heartbeats
+    rig.control.away = True
+    rig.passes(30)
+    rig.loop._report_state()
+    assert [bool(beat[SWITCH_PROBLEM]) for beat in rig.server.heartbeats] == [True]
+    rig.control.away = False
+    rig.passes(3)
+    assert [bool(beat[SWITCH_PROBLEM]) for beat in rig.server.heartbeats] == [True, False]
 
 
 def test_a_wish_of_the_heartbeat_is_not_lost(rig: Rig) -> None:

@@ -9,6 +9,8 @@ What differs from the base class, and why:
   port's status in Neutron should not change because nobody can look;
 * it asks for everything again after anything that may have swallowed
   notifications: a heartbeat that failed, a uswitchd that was restarted;
+* neutron-server hears at once that a uswitchd which was away answers again: it
+  refuses to bind instances here until then;
 * a port whose binding is not active here (the target of a live migration) is
   reported plugged and stays in no network, until the binding becomes active.
 """
@@ -24,6 +26,7 @@ from neutron_lib import constants
 from oslo_config import cfg
 
 from vif_uswitch.exceptions import DaemonUnreachable
+from vif_uswitch.ml2 import binding
 from vif_uswitch.ml2.compat import CommonAgentLoop
 from vif_uswitch.ml2.wirer import CutRefused, PortGone, Wirer
 
@@ -36,6 +39,7 @@ class UswitchAgentLoop(CommonAgentLoop):
     fullsync: bool
 
     def __init__(self, *args: Any) -> None:
+        self._reporting = threading.Lock()
         super().__init__(*args)
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -74,6 +78,8 @@ class UswitchAgentLoop(CommonAgentLoop):
             devices = self.scan_devices(previous=previous, sync=all_due)
             if self.wirer.switch.is_away():
                 return previous, True
+            if self.agent_state["configurations"].get(binding.SWITCH_PROBLEM):
+                self._report_state()
             if self.wirer.switch.take_restarted() and not all_due:
                 all_due = True
                 devices = self.scan_devices(previous=devices, sync=True)
@@ -98,12 +104,13 @@ class UswitchAgentLoop(CommonAgentLoop):
         return True
 
     def _report_state(self) -> None:
-        """The heartbeat, in a thread of its own."""
-        failed_before = self.failed_report_state
-        self.agent_state["configurations"].update(self.mgr.get_agent_configurations())
-        super()._report_state()
-        if failed_before and not self.failed_report_state:
-            self.fullsync = True  # notifications were lost meanwhile, perhaps
+        """The heartbeat, in a thread of its own; and the loop, when there is news."""
+        with self._reporting:
+            failed_before = self.failed_report_state
+            self.agent_state["configurations"].update(self.mgr.get_agent_configurations())
+            super()._report_state()
+            if failed_before and not self.failed_report_state:
+                self.fullsync = True  # notifications were lost meanwhile, perhaps
 
     # ---- ports ----
 
