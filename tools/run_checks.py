@@ -29,6 +29,7 @@ BIN = pathlib.Path(sys.executable).parent
 JOBS = f"-j{os.cpu_count() or 1}"
 IDLE = ("chrt", "--idle", "0")
 PARALLEL = ("tests/unit", "tests/property")
+QUICK = ("-m", "not spare")
 FUZZ = "fuzz"
 OPENSTACK = "openstack-venv"
 
@@ -108,21 +109,21 @@ def run_openstack(installation: Aside) -> int:
     if installation.wait():
         return 1
     print("== pytest: real Nova, Neutron, os-vif and libvirtd", flush=True)
-    return subprocess.run(["make", "-s", "check-openstack", "PYTEST=-q -m 'not slow'"],
+    return subprocess.run(["make", "-s", "check-openstack", "PYTEST=-q -m 'not spare'"],
                           check=False, env=stage.environment()).returncode
 
 
 def run_all_pytest(fuzz: Aside | None, installation: Aside | None) -> list[str]:
     """Names of what failed."""
     failed = []
-    if run_pytest("functional tests", ["tests/functional"]):
+    if run_pytest("functional tests", [*QUICK, "tests/functional"]):
         failed.append("functional tests")
     if fuzz is not None and fuzz.wait():
         failed.append(fuzz.check.name)
     if installation is not None and run_openstack(installation):
         failed.append("openstack tests")
     if run_pytest("Python unit tests, layering, properties",
-                  ["-n", str(os.cpu_count() or 1), "-m", "not slow", *PARALLEL]):
+                  ["-n", str(os.cpu_count() or 1), *QUICK, *PARALLEL]):
         failed.append("unit tests")
     return failed
 

@@ -24,6 +24,7 @@ _missing = missing()
 pytestmark = [
     pytest.mark.skipif(_missing is not None, reason=str(_missing)),
     pytest.mark.timeout(300),
+    pytest.mark.spare,
 ]
 RAM = "/var/lib/libvirt/qemu/ram"
 TRACES = (

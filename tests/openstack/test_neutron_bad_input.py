@@ -35,7 +35,7 @@ def test_duplicate_mac(cloud: Cloud) -> None:
     cloud.neutron.wait_status(second.id, "ACTIVE")
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_the_same_mac_in_two_networks_is_no_conflict(cloud: Cloud) -> None:
     mac = "fa:16:3e:12:34:57"
     guests = [cloud.guest(cloud.network(), start=False, mac_address=mac) for _ in range(2)]
@@ -58,7 +58,7 @@ def test_a_vlan_that_the_operator_uses(cloud: Cloud) -> None:
     cloud.switch.client.segment_delete("operators")
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_ports_deleted_while_they_are_wired(cloud: Cloud) -> None:
     network = cloud.network()
     stays = cloud.guest(network, start=False)
@@ -74,7 +74,7 @@ def test_ports_deleted_while_they_are_wired(cloud: Cloud) -> None:
     assert not cloud.agent.tracebacks()
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_an_agent_that_is_configured_wrongly_says_so_and_ends(tmp_path: Path) -> None:
     config = write_ini(tmp_path / "agent.conf", {
         "DEFAULT": {"transport_url": "fake:/"}, "securitygroup": {"firewall_driver": "openvswitch"},

@@ -30,7 +30,7 @@ def test_an_instance_gets_a_socket_and_nova_a_plugin(cloud: Cloud) -> None:
     assert port["status"] == "DOWN"
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 @pytest.mark.parametrize("owner", ["network:dhcp", "network:router_interface"])
 def test_neutron_s_own_ports_get_a_tap(cloud: Cloud, owner: str) -> None:
     port = cloud.port(cloud.network(), device_owner=owner)
@@ -38,7 +38,7 @@ def test_neutron_s_own_ports_get_a_tap(cloud: Cloud, owner: str) -> None:
     assert "vhostuser_socket" not in port["binding:vif_details"]
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_flat_and_local_networks(cloud: Cloud) -> None:
     flat = cloud.network(provider__network_type="flat", provider__physical_network="physnet1")
     local = cloud.network(provider__network_type="local")
@@ -61,7 +61,7 @@ def test_unknown_physical_network(cloud: Cloud) -> None:
     assert words in warnings[0]
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_vlan_out_of_range_never_becomes_a_network(cloud: Cloud) -> None:
     with pytest.raises(Refused, match="400"):
         cloud.network(
@@ -70,7 +70,7 @@ def test_vlan_out_of_range_never_becomes_a_network(cloud: Cloud) -> None:
         )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_other_kinds_of_vnic_are_left_to_others(cloud: Cloud) -> None:
     port = cloud.port(cloud.network(), binding__vnic_type="direct")
     assert port["binding:vif_type"] == FAILED
@@ -83,7 +83,7 @@ def test_a_host_without_an_agent(cloud: Cloud) -> None:
     assert cloud.neutron.logged(f"Port {port['id']} is not bound on elsewhere: no Userspace switch")
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_socket_path_too_long(cloud: Cloud) -> None:
     cloud.neutron.heartbeat("deep", **{**GOOD, "vhostuser_socket_dir": "/" + "d" * 80})
     port = cloud.port(cloud.network(), host="deep")
@@ -98,7 +98,7 @@ def test_uswitchd_away(cloud: Cloud) -> None:
     assert cloud.neutron.logged("uswitchd does not answer the agent: nobody listens on /x")
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_a_dead_agent(cloud: Cloud) -> None:
     cloud.neutron.heartbeat("dying", **GOOD)
     network = cloud.network()

@@ -72,7 +72,7 @@ def test_frames_from_the_wire_reach_their_network_alone(cloud: Cloud) -> None:
     assert (a.receive(), b.receive()) == (first, second)
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_a_local_network_has_no_way_out(cloud: Cloud) -> None:
     network = cloud.network(provider__network_type="local")
     a, b = cloud.guests(network)
@@ -145,7 +145,7 @@ def test_port_security_off_and_on_again(cloud: Cloud) -> None:
     dies(a, b, a.say(b, src="10.0.0.77"), "guard_ip")
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_a_new_port_is_never_in_its_network_unguarded(cloud: Cloud) -> None:
     """Looked at as often as can be while ports are wired."""
     network = cloud.network()
@@ -163,7 +163,7 @@ def test_a_new_port_is_never_in_its_network_unguarded(cloud: Cloud) -> None:
     until(all_wired, "all are in their network")
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_neutron_s_own_ports_speak_for_others(cloud: Cloud) -> None:
     network = cloud.network()
     guest, dhcp = cloud.guest(network), cloud.guest(network, device_owner="network:dhcp")
@@ -174,7 +174,7 @@ def test_neutron_s_own_ports_speak_for_others(cloud: Cloud) -> None:
     assert guest.receive() == offer
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_nobody_takes_the_address_of_another_port(cloud: Cloud) -> None:
     """Even unguarded: the address is pinned to the port that Neutron gave it to."""
     network = cloud.network()
@@ -189,7 +189,7 @@ def test_nobody_takes_the_address_of_another_port(cloud: Cloud) -> None:
 # ---- state and size ----
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_admin_state_down_and_up(cloud: Cloud) -> None:
     a, b = cloud.guests(cloud.network())
     cloud.neutron.change("port", a.id, admin_state_up=False)
@@ -201,7 +201,7 @@ def test_admin_state_down_and_up(cloud: Cloud) -> None:
     passes(a, b)
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 @pytest.mark.parametrize("mtu", [1280, 1450])
 def test_the_network_s_mtu_is_the_port_s(cloud: Cloud, mtu: int) -> None:
     network = cloud.network(mtu=1400)

@@ -21,7 +21,7 @@ from .neutron_bed import Agent, until
 from .neutron_cloud import Cloud, Guest
 
 # The first one starts the cloud, and this module another host.
-pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.spare]
 Json = dict[str, Any]
 
 

@@ -81,7 +81,7 @@ def test_delete_leaves_nothing(cloud: Cloud) -> None:
     assert [port["name"] for port in cloud.switch.client.port_list()] == ["up0"]
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_plugged_again_between_two_looks_of_the_agent(cloud: Cloud) -> None:
     a, b = cloud.guests(cloud.network())
     for _ in range(3):
@@ -105,7 +105,7 @@ def test_deleted_in_neutron_first(cloud: Cloud) -> None:
 # ---- restarts ----
 
 
-@pytest.mark.parametrize("how", [pytest.param("SIGTERM", marks=pytest.mark.slow), "SIGKILL"])
+@pytest.mark.parametrize("how", [pytest.param("SIGTERM", marks=pytest.mark.spare), "SIGKILL"])
 def test_the_agent_is_restarted_under_traffic(
     cloud: Cloud, pair: tuple[Guest, Guest], how: str
 ) -> None:
@@ -123,7 +123,7 @@ def test_the_agent_is_restarted_under_traffic(
     assert wiring(cloud) == before
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_killed_in_the_middle_and_what_happens_until_the_next_one(cloud: Cloud) -> None:
     """Plugged, unplugged, deleted, changed while no agent is there: the next one finds it all."""
     kept, old = cloud.guests(cloud.network())
@@ -144,7 +144,7 @@ def test_killed_in_the_middle_and_what_happens_until_the_next_one(cloud: Cloud) 
     until(lambda: cloud.segments() == {kept.network}, "the empty network is gone")
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_hangup_is_no_end(cloud: Cloud) -> None:
     """It reads its configuration, and begins again."""
     pid, starts = cloud.agent.pid, cloud.agent.starts()
@@ -174,7 +174,7 @@ def test_uswitchd_is_killed_under_traffic(cloud: Cloud, pair: tuple[Guest, Guest
     assert cloud.agent.text().count("uswitchd does not answer;") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_messages_are_lost(cloud: Cloud) -> None:
     """A message bus that was away: what it swallowed is asked for afterwards."""
     a = cloud.guest(cloud.network(), start=False)

@@ -33,9 +33,9 @@ DIRECTORIES = ("etc/nova", "etc/neutron/plugins/ml2", "etc/libvirt", "etc/system
                "opt/stack/data/venv/bin", "sys/kernel/mm/hugepages")
 
 
-def slow(value: str) -> ParameterSet:
+def spare(value: str) -> ParameterSet:
     """A parameter that ``make test`` leaves out: its kind is there with another value."""
-    return pytest.param(value, marks=pytest.mark.slow)
+    return pytest.param(value, marks=pytest.mark.spare)
 
 
 class Failed(Exception):

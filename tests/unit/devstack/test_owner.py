@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.devstack.bed import Cloud, Failed, slow
+from tests.unit.devstack.bed import Cloud, Failed, spare
 from tests.unit.devstack.test_refusals import refused
 from tests.unit.devstack.test_teardown import comparable
 
@@ -99,7 +99,7 @@ def test_one_without_a_unit(tmp_path: Path) -> None:
     assert comparable(cloud) == before
 
 
-@pytest.mark.parametrize("name", [FILES[2], *map(slow, FILES[3:6])])
+@pytest.mark.parametrize("name", [FILES[2], *map(spare, FILES[3:6])])
 def test_one_that_came_after_unstack(tmp_path: Path, name: str) -> None:
     """clean.sh is late: the mark says devstack, the host says somebody else."""
     cloud = Cloud(tmp_path)
@@ -119,7 +119,7 @@ def test_one_that_came_after_unstack(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("command", [
     "useradd", "ip", "uswitchctl",
-    *map(slow, ("groupadd", "usermod", "uswitchd", "mount", "systemctl", "ethtool", "uswitch-xdp",
+    *map(spare, ("groupadd", "usermod", "uswitchd", "mount", "systemctl", "ethtool", "uswitch-xdp",
                 "udevadm", "uswitch-uplink")),
 ])  # fmt: skip
 def test_half_a_stack(tmp_path: Path, command: str) -> None:

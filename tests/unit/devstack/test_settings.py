@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.devstack.bed import TOP, Cloud, slow
+from tests.unit.devstack.bed import TOP, Cloud, spare
 from vif_uswitch import conf
 
 ML2 = "neutron/plugins/ml2/ml2_conf.ini"
@@ -102,7 +102,7 @@ def test_hugepages(tmp_path: Path, said: str) -> None:
                                      "2": "hw:mem_page_size='small'"}  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_files_although_there_are_hugepages(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path, "USWITCH_GUEST_MEMORY=file\n")
     hugepages(cloud, 16)
@@ -111,7 +111,7 @@ def test_files_although_there_are_hugepages(tmp_path: Path) -> None:
     assert len(cloud.host["mounts"]) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_memory_is_somebody_elses_business(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path, "USWITCH_GUEST_MEMORY=none\n")
     cloud.stack()
@@ -130,7 +130,7 @@ def test_qemu_conf_is_obeyed(tmp_path: Path) -> None:
     assert "file_backed_memory" in cloud.ini("nova/nova.conf")["libvirt"]
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_qemu_of_root_needs_no_group(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path)
     (cloud.root / "etc/libvirt/qemu.conf").write_text('group = "+0"\n', encoding="utf-8")
@@ -146,7 +146,7 @@ def uplink(cloud: Cloud) -> dict[str, str]:
     return {name: getattr(section, name) for name in ("ifname", "pci", "physnet")}
 
 
-@pytest.mark.parametrize("variable", ["PUBLIC_INTERFACE", slow("USWITCH_UPLINK")])
+@pytest.mark.parametrize("variable", ["PUBLIC_INTERFACE", spare("USWITCH_UPLINK")])
 def test_an_interface(tmp_path: Path, variable: str) -> None:
     cloud = Cloud(tmp_path, f"{variable}=eth1\n")
     state = cloud.host
@@ -160,7 +160,7 @@ def test_an_interface(tmp_path: Path, variable: str) -> None:
     assert cloud.variable("PUBLIC_INTERFACE") == ""
 
 
-@pytest.mark.parametrize("written", ["05:00.0", slow("0000:05:00.0")])
+@pytest.mark.parametrize("written", ["05:00.0", spare("0000:05:00.0")])
 def test_an_adapter(tmp_path: Path, written: str) -> None:
     cloud = Cloud(tmp_path, f"USWITCH_UPLINK={written}\n")
     cloud.stack()
@@ -169,7 +169,7 @@ def test_an_adapter(tmp_path: Path, written: str) -> None:
     assert (cloud.root / "etc/udev/rules.d/60-uswitch-vfio.rules").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_no_uplink(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path, "USWITCH_UPLINK=none\n")
     cloud.stack()

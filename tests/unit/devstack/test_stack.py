@@ -143,7 +143,7 @@ def test_again_changes_nothing(tmp_path: Path) -> None:
     assert cloud.snapshot() == first
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_with_nounset(tmp_path: Path) -> None:
     """devstack can run with unset variables as errors."""
     cloud = Cloud(tmp_path, nounset=True)

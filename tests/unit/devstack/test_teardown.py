@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.devstack.bed import TWO_LINES, Cloud, slow
+from tests.unit.devstack.bed import TWO_LINES, Cloud, spare
 
 GONE_BY_UNSTACK = ("run/uswitch", "var/lib/uswitch", "etc/udev/rules.d/60-uswitch-vfio.rules",
                    "etc/systemd/system/devstack@uswitchd.service.d",
@@ -35,7 +35,7 @@ def comparable(cloud: Cloud) -> dict[str, Any]:
     return seen
 
 
-@pytest.mark.parametrize("uplink", ["veth", *map(slow, ("eth1", "0000:05:00.0", "none"))])
+@pytest.mark.parametrize("uplink", ["veth", *map(spare, ("eth1", "0000:05:00.0", "none"))])
 def test_nothing_is_left(tmp_path: Path, uplink: str) -> None:
     cloud = Cloud(tmp_path, f"USWITCH_UPLINK={uplink}\n")
     with_links(cloud, {"eth1": {"kind": "", "up": True, "addresses": []}})
@@ -52,7 +52,7 @@ def test_nothing_is_left(tmp_path: Path, uplink: str) -> None:
     assert comparable(cloud) == before
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_the_tmpfs_may_be_busy(tmp_path: Path) -> None:
     """Guests live until after our turn in unstack.sh."""
     cloud = Cloud(tmp_path)
@@ -61,7 +61,7 @@ def test_the_tmpfs_may_be_busy(tmp_path: Path) -> None:
     assert cloud.calls_of("umount") == [["--lazy", f"{cloud.root}/var/lib/libvirt/qemu/ram"]]
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_local_conf_may_have_changed(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path)
     with_links(cloud, {"eth1": {"kind": "", "up": True, "addresses": []}})
@@ -85,7 +85,7 @@ def test_only_taps_of_ours(tmp_path: Path) -> None:
     assert set(cloud.host["links"]) == {"tapforeign", "vpn0"}
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_twice_and_without_stack(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path)
     before = comparable(cloud)
@@ -110,7 +110,7 @@ def test_the_second_line_may_be_forgotten(tmp_path: Path) -> None:
     assert comparable(cloud) == before
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_a_user_that_was_there_stays(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path)
     state = cloud.host
@@ -124,7 +124,7 @@ def test_a_user_that_was_there_stays(tmp_path: Path) -> None:
     assert not cloud.calls_of("useradd") and not cloud.calls_of("userdel")
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_what_root_remembered_stays(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path)
     cloud.stack()
@@ -136,7 +136,7 @@ def test_what_root_remembered_stays(tmp_path: Path) -> None:
     assert other.exists() and not cloud.path("uswitch/uswitchd.conf").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.spare
 def test_stacked_again_after_unstack(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path)
     cloud.stack()
