@@ -13,11 +13,9 @@ the port's only if its alias is the port's name.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import pwd
 import socket
-import struct
 
 from vif_uswitch.daemon.tap_helper import TapHelper
 from vif_uswitch.exceptions import (
@@ -28,14 +26,7 @@ from vif_uswitch.exceptions import (
     Unavailable,
     USwitchError,
 )
-from vif_uswitch.uplink.tap_device import alias_of
-
-_TUNSETIFF = 0x400454CA
-_IFF_TAP = 0x0002
-_IFF_NO_PI = 0x1000
-_IFF_VNET_HDR = 0x4000
-_IFREQ = struct.Struct("16sH22x")  # struct ifreq: name, flags
-NAME_MAX = 15
+from vif_uswitch.uplink.tap_device import NAME_MAX, alias_of, attach
 
 
 class TapOpener:
@@ -107,8 +98,7 @@ def open_tap(ifname: str) -> int:
             "/dev/net/tun", None, error.strerror or "", "load the module tun, let uswitchd open it"
         ) from error
     try:
-        flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
-        fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(name, flags))
+        attach(fd, name)
     except OSError as error:
         os.close(fd)
         raise _explain(ifname, error) from error

@@ -39,7 +39,7 @@ def open_owned(ifname: str) -> int:
         )  # fmt: skip
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", ifname.encode(), TAP_FLAGS))
+        attach(fd, ifname.encode())
     except OSError as error:
         os.close(fd)
         if error.errno == errno.EPERM:
@@ -53,10 +53,15 @@ def open_owned(ifname: str) -> int:
     return fd
 
 
+def attach(fd: int, name: bytes) -> None:
+    """Makes ``fd``, of /dev/net/tun, the device of that name as the switch uses it; ``OSError``."""
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name, TAP_FLAGS))  # struct ifreq
+
+
 def has_owner(ifname: str) -> bool:
     """Whether a user or a group owns it: the kernel lets anybody open one that nobody does."""
-    info = _attributes(_link(ifname).get(IFLA_LINKINFO, b""))
-    tun = _attributes(info.get(IFLA_INFO_DATA, b""))
+    info = attributes(_link(ifname).get(IFLA_LINKINFO, b""))
+    tun = attributes(info.get(IFLA_INFO_DATA, b""))
     return IFLA_TUN_OWNER in tun or IFLA_TUN_GROUP in tun
 
 
@@ -75,7 +80,7 @@ def _link(ifname: str) -> dict[int, bytes]:
         netlink.send(head + body)
         answer = netlink.recv(ANSWER_MAX)
     if _HEAD.unpack_from(answer)[1] != NLMSG_ERROR:
-        return _attributes(answer[_HEAD.size + _LINK_SIZE :])
+        return attributes(answer[_HEAD.size + _LINK_SIZE :])
     number = -_ERROR.unpack_from(answer, _HEAD.size)[0]
     if number == errno.ENODEV:
         raise NotFound(
@@ -84,7 +89,8 @@ def _link(ifname: str) -> dict[int, bytes]:
     raise OSError(number, os.strerror(number), ifname)
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Of an rtnetlink message: payload by type, as far as they are whole."""
     found: dict[int, bytes] = {}
     while len(data) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(data)

@@ -88,10 +88,10 @@ def test_devices_that_are_none() -> None:
 
 def test_attributes_that_lie() -> None:
     good = struct.pack("=HHI", 8, 1, 7)
-    assert tap_device._attributes(good + struct.pack("=HH", 5, 2) + b"x\0\0\0" + good[:3]) == {
+    assert tap_device.attributes(good + struct.pack("=HH", 5, 2) + b"x\0\0\0" + good[:3]) == {
         1: good[4:], 2: b"x"}  # fmt: skip
     for bad in (struct.pack("=HH", 0, 1), struct.pack("=HH", 3, 1), struct.pack("=HH", 9, 1)):
-        assert tap_device._attributes(bad + bytes(4)) == {}
+        assert tap_device.attributes(bad + bytes(4)) == {}
 
 
 def test_as_a_command() -> None:

@@ -16,16 +16,15 @@ import struct
 from collections.abc import Callable, Iterator
 
 from vif_uswitch.daemon.uplink.watch import EVENTS_A_TURN, DeviceNews
+from vif_uswitch.uplink.tap_device import attributes
 
 LOG = logging.getLogger(__name__)
 
 RTMGRP_LINK, RTM_NEWLINK, RTM_DELLINK = 1, 16, 17
 IFLA_IFNAME, IFLA_XDP, IFF_UP = 3, 43, 1
-NESTED = 0x8000  # NLA_F_NESTED
 MESSAGE_MAX = 1 << 16
 _HEAD = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, number, sender's port
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, which changed
-_ATTRIBUTE = struct.Struct("=HH")  # length with this head, type
 
 # What matters of a device: its name, whether it is up, its XDP program.
 State = tuple[str, bool, bytes]
@@ -42,21 +41,10 @@ def messages(data: bytes) -> Iterator[tuple[int, int, State]]:
         if kind in (RTM_NEWLINK, RTM_DELLINK) and len(body) >= _LINK.size:
             family, _type, index, flags, _changed = _LINK.unpack_from(body)
             if family == socket.AF_UNSPEC:  # a bridge speaks of its ports, too
-                found = _attributes(body[_LINK.size :])
+                found = attributes(body[_LINK.size :])
                 name = os.fsdecode(found.get(IFLA_IFNAME, b"").rstrip(b"\0"))
                 yield kind, index, (name, bool(flags & IFF_UP), found.get(IFLA_XDP, b""))
         at += length + 3 & ~3
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    while len(data) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        if not _ATTRIBUTE.size <= length <= len(data):
-            break
-        found[kind & ~NESTED] = data[_ATTRIBUTE.size : length]
-        data = data[length + 3 & ~3 :]
-    return found
 
 
 def open_netlink() -> socket.socket:

@@ -14,6 +14,7 @@ import pytest
 from tests.unit.daemon.fabric_rig import until
 from vif_uswitch.daemon.uplink import links
 from vif_uswitch.daemon.uplink.links import RTM_DELLINK, RTM_NEWLINK, LinkWatcher, messages
+from vif_uswitch.uplink import tap_device
 
 
 def attribute(kind: int, data: bytes) -> bytes:
@@ -25,7 +26,7 @@ def message(name: str, *, kind: int = RTM_NEWLINK, index: int = 7, up: bool = Tr
     body = struct.pack("=BxHiII", family, 1, index, 0x1002 | up, 0)
     body += attribute(links.IFLA_IFNAME, name.encode() + b"\0") + attribute(13, b"pfifo\0")
     if xdp:
-        body += attribute(links.IFLA_XDP | links.NESTED, xdp)
+        body += attribute(links.IFLA_XDP | tap_device.NESTED, xdp)
     return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
 
