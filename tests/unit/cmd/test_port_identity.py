@@ -4,31 +4,13 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import re
-import tempfile
-from collections.abc import Iterator
 
-import pytest
-
-from tests.unit.cmd.test_uswitchctl import Ctl
+from tests.unit.cmd.ctl_rig import Ctl
 from tests.unit.daemon.control_rig import Control
 from vif_uswitch.cmd import text
 
 MAC = "fa:16:3e:00:00:01"
-
-
-@pytest.fixture
-def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[Control]:
-    with tempfile.TemporaryDirectory(prefix="us-", dir="/tmp") as name:
-        with Control(pathlib.Path(name).resolve()).serving() as running:
-            monkeypatch.setenv("USWITCH_SOCKET", running.path)
-            yield running
-
-
-@pytest.fixture
-def ctl(capsys: pytest.CaptureFixture[str]) -> Ctl:
-    return Ctl(capsys)
 
 
 def shown(ctl: Ctl, name: str) -> dict[str, object]:

@@ -4,31 +4,15 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import re
-import tempfile
-from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.cmd.test_uswitchctl import Ctl
+from tests.unit.cmd.ctl_rig import Ctl
 from tests.unit.daemon.control.test_uplinks import ADAPTER, NIC, UP
 from tests.unit.daemon.control_rig import Control
 from vif_uswitch.daemon.model import Link, PortLive
 from vif_uswitch.exceptions import Conflict
-
-
-@pytest.fixture
-def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[Control]:
-    with tempfile.TemporaryDirectory(prefix="us-", dir="/tmp") as name:
-        with Control(pathlib.Path(name).resolve()).serving() as running:
-            monkeypatch.setenv("USWITCH_SOCKET", running.path)
-            yield running
-
-
-@pytest.fixture
-def ctl(capsys: pytest.CaptureFixture[str]) -> Ctl:
-    return Ctl(capsys)
 
 
 def squeezed(text: str) -> list[str]:

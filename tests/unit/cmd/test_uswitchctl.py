@@ -12,49 +12,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
+from tests.unit.cmd.ctl_rig import Ctl
 from tests.unit.daemon.control_rig import UP, Control
-from vif_uswitch.cmd import uswitchctl
 from vif_uswitch.cmd.worker import measured
 from vif_uswitch.daemon.model import FdbEntry, Link, PortLive
 from vif_uswitch.dataplane.base import RateLimit
 from vif_uswitch.dataplane.live import QueueLive, RingLive
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[Control]:
-    with tempfile.TemporaryDirectory(prefix="us-", dir="/tmp") as name:
-        with Control(pathlib.Path(name).resolve()).serving() as running:
-            monkeypatch.setenv("USWITCH_SOCKET", running.path)
-            yield running
-
-
-class Ctl:
-    """Runs one command and remembers what it wrote."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, line: str) -> int:
-        self._capsys.readouterr()
-        try:
-            status = uswitchctl.main(line.split())
-        except SystemExit as exit_:
-            status = int(exit_.code or 0)
-        self.out, self.err = self._capsys.readouterr()
-        assert "Traceback" not in self.out + self.err
-        return status
-
-
-@pytest.fixture
-def ctl(capsys: pytest.CaptureFixture[str]) -> Ctl:
-    return Ctl(capsys)
 
 
 def test_add_show_change_delete(control: Control, ctl: Ctl) -> None:
