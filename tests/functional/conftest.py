@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from testbed import unprivileged
 from testbed.daemons import Switch
+from tests.watched import watched_switch
 
 from .frontend import Frontend
 from .frontend.messages import F_EVENT_IDX, F_RING_PACKED, F_VERSION_1
@@ -204,19 +201,8 @@ class Stream:
 
 @pytest.fixture(scope="module")
 def switch(request: pytest.FixtureRequest) -> Iterator[Switch]:
-    """A fresh switch; its log must tell of no surprise at the end.
-
-    A module that kills processes itself says so by ``KILLS = True``; ``OPTIONS`` are configuration.
-    """
-    who = unprivileged.identity()
-    directory = Path(tempfile.mkdtemp(prefix="uswitch-test-"))  # short: AF_UNIX has 107 bytes
-    unprivileged.own(directory, who)
-    with Switch(directory, options=getattr(request.module, "OPTIONS", None)) as running:
+    with watched_switch(request.module, "uswitch-test-") as running:
         yield running
-        log = running.log.read_text()
-    assert "Traceback" not in log, log[-4000:]
-    assert "ERROR" not in log or getattr(request.module, "KILLS", False), log[-4000:]
-    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,13 @@ this environment too.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from importlib import util
-from pathlib import Path
 
 import pytest
 
-from testbed import unprivileged
 from testbed.daemons import Switch
+from tests.watched import watched_switch
 
 # Neutron's, session-wide: one cloud for all of test_neutron_*.py.
 from .neutron_fixtures import cloud, running_cloud  # noqa: F401
@@ -34,15 +31,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module")
 def switch(request: pytest.FixtureRequest) -> Iterator[Switch]:
-    """A fresh switch; its log must tell of no surprise at the end.
-
-    A module that kills processes itself says so by ``KILLS = True``; ``OPTIONS`` are configuration.
-    """
-    directory = Path(tempfile.mkdtemp(prefix="uswitch-os-"))  # short: AF_UNIX has 107 bytes
-    unprivileged.own(directory, unprivileged.identity())
-    with Switch(directory, options=getattr(request.module, "OPTIONS", None)) as running:
+    with watched_switch(request.module, "uswitch-os-") as running:
         yield running
-        log = running.log.read_text()
-    assert "Traceback" not in log, log[-4000:]
-    assert "ERROR" not in log or getattr(request.module, "KILLS", False), log[-4000:]
-    shutil.rmtree(directory)
