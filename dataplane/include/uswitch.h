@@ -293,7 +293,7 @@ struct us_vhost_ring {
     uint64_t avail_uva;
     uint64_t used_uva;
     uint32_t enabled;           /* 0: set up, but move nothing until enabled */
-    uint32_t resume;            /* 1: taken over from a dead dataplane: signal the guest once */
+    uint32_t resume;            /* 1: signal the guest once: who served the ring before may be dead */
     uint32_t fds;               /* which fds travel beside: US_RING_KICK | US_RING_CALL */
     uint32_t spare;
 };

@@ -100,7 +100,7 @@ int vhost_port_ring_start(struct port *p, const struct us_vhost_ring *ring, int 
  * vhost_port_ring_run() - the last step of a ring's start: what may fail has not, the port is mended
  * @p: port; unless its memory is gone it moves frames from now on
  * @ring: a ring that was started
- * @resumed: it is taken over from a dead process, so the guest is signalled once
+ * @resumed: who served it before may be dead, so the guest is signalled once
  *
  * The worker of the ring's queue must be woken afterwards: it does not look at a broken port.  The signal is a
  * write to the guest's call fd, so the calling thread needs its nudge (base/nudge.h); a write that blocks breaks

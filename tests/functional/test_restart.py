@@ -11,9 +11,11 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -134,6 +136,8 @@ def test_both_killed_guests_reconnect(pair: tuple[Lab, Guest, Guest]) -> None:
     dataplane = lab.switch.dataplane_pid
     lab.switch.kill_daemon()
     _kill(dataplane)
+    for guest in (a, b):
+        _forget_signals(guest)  # as if it had died between used ring and signal
     lab.switch.restart_daemon()
     for guest in (a, b):
         front = guest.front
@@ -145,8 +149,17 @@ def test_both_killed_guests_reconnect(pair: tuple[Lab, Guest, Guest]) -> None:
             front.setup_ring(index, base=front.rings[index].used_idx())
         front.enable()
         front.sync()
+        for index in (RX, TX):
+            call_fd = front.rings[index].call_fd
+            assert select.select([call_fd], [], [], 5)[0], f"ring {index}: the guest sleeps on"
     assert a.send(b, [b"reborn"]) == 1
     assert b.front.recv_frames(1)[0][1][14:20] == b"reborn"
+
+
+def _forget_signals(guest: Guest) -> None:
+    for ring in guest.front.rings:
+        with suppress(BlockingIOError):
+            os.eventfd_read(ring.call_fd)
 
 
 def _kill(pid: int) -> None:

@@ -177,7 +177,7 @@ class Session:
             yield SetLog(self._recording)
         for ring in self.rings:
             if ring.record.active:
-                yield StartRing(self._setup(ring, BASE_FROM_USED, resume=True))
+                yield StartRing(self._setup(ring, BASE_FROM_USED))
 
     # ---- messages ----
 
@@ -358,13 +358,15 @@ class Session:
         self._dirty.add(SLOT_RING + ring.index)
         yield from self._start_if_ready(ring)
 
-    def _setup(self, ring: Ring, base: int, resume: bool) -> RingSetup:
+    def _setup(self, ring: Ring, base: int) -> RingSetup:
+        """Whoever served the ring before, in another session even, may have died before it told
+        the guest what it had done, and a guest that waits for that is told of nothing later."""
         r = ring.record
         return RingSetup(
             ring=ring.index, size=r.size, base=base,
             features=self.record.features & ~virtio.LOG_ALL,
             desc_uva=r.desc_uva, avail_uva=r.avail_uva, used_uva=r.used_uva,
-            enabled=self.enabled(ring), resume=resume, kick_fd=ring.kick, call_fd=ring.call,
+            enabled=self.enabled(ring), resume=True, kick_fd=ring.kick, call_fd=ring.call,
         )  # fmt: skip
 
     def _start_if_ready(self, ring: Ring) -> Part:
@@ -379,7 +381,7 @@ class Session:
         if not covers(self.memory, ring.record, self.packed):
             raise Tolerable(f"ring {ring.index} lies outside of guest memory")
         try:
-            yield StartRing(self._setup(ring, ring.record.base, resume=False))
+            yield StartRing(self._setup(ring, ring.record.base))
         except DataplaneRefused as error:
             raise Tolerable(f"ring {ring.index} does not start: {error}") from error
         ring.update(active=True)

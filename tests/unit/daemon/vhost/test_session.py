@@ -165,7 +165,7 @@ def test_golden_trace_of_qemu_10(driver: Driver, ram: int, event: int) -> None:
         assert len(started) == 1
         setup = started[0].setup  # type: ignore[union-attr]
         assert (setup.ring, setup.size, setup.base, setup.enabled) == (ring, 256, 0, True)
-        assert (setup.features, setup.resume) == (features, False)
+        assert (setup.features, setup.resume) == (features, True)
         assert setup.call_fd is not None
         driver.send(13, wire.number(ring), [event], need_reply=False)
         assert len(driver.take(SetCall)) == 1
