@@ -158,14 +158,29 @@ def idle(kind: type[Contender]) -> Callable[[Setting], Iterator[Figure]]:
         with (kind(setting.directory, case, setting.cpus[0]) as contender,
               Guests(setting.directory, contender, setting.cpus[1], case)):
             contender.ready()
-            time.sleep(1)
-            pids = contender.pids()
-            before, started = sum(map(cpu_seconds, pids)), time.monotonic()
-            time.sleep(10)
-            used = (sum(map(cpu_seconds, pids)) - before) / (time.monotonic() - started)
+            used = _used_while_idle(contender)
         yield Figure("idle, 10 ports", kind.name, used * 100, "% of a core",
                      (Limit(0.2),) if kind is Uswitch else ())
     return run
+
+
+def waiting(setting: Setting) -> Iterator[Figure]:
+    """Processor use with a thousand ports whose guests have not started."""
+    ports = 1000
+    with Uswitch(setting.directory, Case("waiting", 64, pairs=0), setting.cpus[0]) as contender:
+        for number in range(ports):
+            contender.switch.add_port(f"w{number}", mode="server", segment="bench")
+        used = _used_while_idle(contender)
+    yield Figure(f"idle, {ports} waiting ports", OURS, used * 100, "% of a core", (Limit(1),))
+
+
+def _used_while_idle(contender: Contender) -> float:
+    """Processors that its processes use when nothing happens."""
+    time.sleep(2)  # whatever has just happened shall be over
+    pids = contender.pids()
+    before, started = sum(map(cpu_seconds, pids)), time.monotonic()
+    time.sleep(10)
+    return (sum(map(cpu_seconds, pids)) - before) / (time.monotonic() - started)
 
 
 def control(setting: Setting) -> Iterator[Figure]:
@@ -257,6 +272,6 @@ EXPERIMENTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
     "sleep-uswitch": sleeping, "sleep-kernel": kernel, "64k": large,
     "xdp-64": af_xdp(64), "xdp-1514": af_xdp(1514),
     **{f"idle-{name}": idle(kind) for name, kind in CONTENDERS.items()},
-    "control": control, "fairness": fairness, "fairness-limited": limited,
+    "idle-waiting": waiting, "control": control, "fairness": fairness, "fairness-limited": limited,
 }
 ONCE = ("idle",)  # long enough to need no second round

@@ -27,7 +27,8 @@ LOG = logging.getLogger(__name__)
 PATH_MAX = 107  # sun_path; QEMU has no way around it
 ACCEPT_PAUSE_S = 1.0
 RETRY_FIRST_S = 0.005
-RETRY_S = (0.1, 1.0)
+RETRY_MAX_S = 1.0
+LOOK_S = 60.0  # where news of the file comes by itself
 
 Taker = Callable[[socket.socket], None]
 
@@ -162,7 +163,7 @@ class Connector:
 
     def resume(self, at_once: bool = True) -> None:
         """Start trying; ``at_once`` is False after a peer that misbehaved."""
-        self._pause = RETRY_FIRST_S if at_once else RETRY_S[1]
+        self._pause = RETRY_FIRST_S if at_once else RETRY_MAX_S
         self._watcher.watch(self.path, self._appeared)
         self._arm(0 if at_once else self._pause)
 
@@ -184,10 +185,17 @@ class Connector:
 
     def _try(self) -> None:
         self._timer = None
+        told = self._watcher.watch(self.path, self._appeared)  # the directory may be new
         try:
             sock = unixpath.connect(self.path, socket.SOCK_STREAM, self._below)
-        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
-            self._again("")  # QEMU is not there yet, or its backlog is full
+        except FileNotFoundError:
+            if told:
+                self._pause = LOOK_S
+            self._again("")
+        except ConnectionRefusedError:
+            self._again("", LOOK_S)  # not listening yet, or a dead one's: the next one is news
+        except BlockingIOError:
+            self._again("")  # its backlog is full
         except OSError as error:
             self._again(f"cannot connect to {self.path}: {error.strerror or _name(error)}")
         else:
@@ -195,13 +203,13 @@ class Connector:
             self.close()
             self._take(sock)
 
-    def _again(self, complaint: str) -> None:
+    def _again(self, complaint: str, longest: float = RETRY_MAX_S) -> None:
+        """Try again after a pause that doubles each time, up to ``longest`` seconds."""
         if complaint and complaint != self._said:
             self._say(complaint)
         self._said = complaint
-        self._watcher.watch(self.path, self._appeared)  # the directory may be new
         self._arm(self._pause)
-        self._pause = min(2 * self._pause, RETRY_S[1])
+        self._pause = min(2 * self._pause, longest)
 
 
 def _name(error: OSError) -> str:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tells when something appears in a directory: one inotify descriptor for all of uswitchd.
 
-A hint, not a promise: who waits for a file also looks from time to time by
-itself, since a directory may not exist yet, or go away.
+``watch()`` says whether it can: a directory may not exist yet, and the kernel's
+watches may be used up.  Who waits for a file looks by itself then, and rarely
+otherwise: a parent directory that is renamed away takes the news with it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 
 _IN_CREATE = 0x100
 _IN_MOVED_TO = 0x80
+_IN_MOVE_SELF = 0x800
+_IN_Q_OVERFLOW = 0x4000
 _IN_IGNORED = 0x8000
 _IN_ONLYDIR = 0x01000000
 _EVENT = struct.Struct("iIII")
@@ -38,21 +41,22 @@ class DirWatcher:
         self._dirs.clear()
         self._wanted.clear()
 
-    def watch(self, path: str, wake: Callable[[], None]) -> None:
-        """Idempotent.  Where inotify is not to be had, nothing happens."""
+    def watch(self, path: str, wake: Callable[[], None]) -> bool:
+        """Idempotent.  False: nobody will be told; look yourself, and call again."""
         self._wanted.setdefault(path, set()).add(wake)
         directory = os.path.dirname(path)
         if directory in self._dirs.values():
-            return
+            return True
         if self._fd < 0:
             self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
             if self._fd < 0:
-                return
+                return False
             asyncio.get_running_loop().add_reader(self._fd, self._on_readable)
-        mask = _IN_CREATE | _IN_MOVED_TO | _IN_ONLYDIR
+        mask = _IN_CREATE | _IN_MOVED_TO | _IN_MOVE_SELF | _IN_ONLYDIR
         watch = _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask)
         if watch >= 0:
             self._dirs[watch] = directory
+        return bool(watch >= 0)
 
     def unwatch(self, path: str, wake: Callable[[], None]) -> None:
         waiting = self._wanted.get(path, set())
@@ -78,9 +82,24 @@ class DirWatcher:
             watch, mask, _, length = _EVENT.unpack_from(data, at)
             name = data[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0")
             at += _EVENT.size + length
-            directory = self._dirs.get(watch)
-            if mask & _IN_IGNORED:  # the directory itself is gone
-                self._dirs.pop(watch, None)
-            elif directory is not None:
-                for wake in list(self._wanted.get(os.path.join(directory, os.fsdecode(name)), ())):
-                    wake()
+            self._tell(watch, mask, os.fsdecode(name))
+
+    def _tell(self, watch: int, mask: int, name: str) -> None:
+        if mask & _IN_Q_OVERFLOW:  # something was not told
+            self._wake(lambda path: True)
+            return
+        directory = self._dirs.get(watch)
+        if mask & _IN_MOVE_SELF:
+            _libc.inotify_rm_watch(self._fd, watch)  # IN_IGNORED follows
+        elif mask & _IN_IGNORED:  # the directory itself is gone
+            self._dirs.pop(watch, None)
+            self._wake(lambda path: os.path.dirname(path) == directory)
+        elif directory is not None:
+            appeared = os.path.join(directory, name)
+            for wake in list(self._wanted.get(appeared, ())):
+                wake()
+
+    def _wake(self, concerned: Callable[[str], bool]) -> None:
+        for wake in [each for path, all_ in self._wanted.items() if concerned(path)
+                     for each in all_]:  # fmt: skip
+            wake()

@@ -9,12 +9,15 @@ import pathlib
 import socket
 import stat
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
 
+from vif_uswitch.daemon.vhost import endpoint
 from vif_uswitch.daemon.vhost.endpoint import Connector, Listener, check_path, peer_pid
 from vif_uswitch.daemon.vhost.inotify import DirWatcher
+from vif_uswitch.dataplane import unixpath
 from vif_uswitch.exceptions import Conflict, InvalidInput, Unavailable
 
 
@@ -154,6 +157,75 @@ def test_connects_soon_after_the_socket_appears(short_dir: pathlib.Path) -> None
         connector.close()
         watcher.close()
         qemu.close()
+
+    run(test())
+
+
+def test_who_is_told_does_not_look(
+    short_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand ports that wait for their guests must not cost a processor."""
+
+    async def test() -> None:
+        looks: list[str] = []
+
+        def connect(path: str, kind: int, below: str) -> socket.socket:
+            looks.append(path)
+            raise FileNotFoundError
+
+        monkeypatch.setattr(unixpath, "connect", connect)
+        watcher = DirWatcher()
+        for name in ("there", "missing"):
+            connector = Connector(str(short_dir / name / "a.sock"), str(short_dir), watcher,
+                                  lambda sock: None, lambda text: None)  # fmt: skip
+            (short_dir / "there").mkdir(exist_ok=True)
+            looks.clear()
+            connector.resume()
+            await asyncio.sleep(0.2)
+            connector.close()
+            assert (len(looks) == 1) == (name == "there"), looks
+        watcher.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("loss", ["removed", "renamed"])
+def test_a_directory_that_is_made_anew(short_dir: pathlib.Path, loss: str) -> None:
+    async def test() -> None:
+        path = short_dir / "in" / "a.sock"
+        path.parent.mkdir()
+        watcher = DirWatcher()
+        connected: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+        connector = Connector(
+            str(path), str(short_dir), watcher, connected.set_result, lambda text: None
+        )
+        connector.resume()
+        await asyncio.sleep(0.05)
+        if loss == "removed":
+            path.parent.rmdir()
+        else:
+            path.parent.rename(short_dir / "away")
+        path.parent.mkdir()
+        qemu = socket.socket(socket.AF_UNIX)
+        qemu.bind(str(path))
+        qemu.listen()
+        (await asyncio.wait_for(connected, endpoint.LOOK_S / 3)).close()
+        connector.close()
+        watcher.close()
+        qemu.close()
+
+    run(test())
+
+
+def test_news_that_the_kernel_dropped(short_dir: pathlib.Path) -> None:
+    async def test() -> None:
+        watcher = DirWatcher()
+        woken: list[int] = []
+        for i in range(3):
+            assert watcher.watch(str(short_dir / f"{i}.sock"), partial(woken.append, i))
+        watcher._tell(-1, 0x4000, "")  # IN_Q_OVERFLOW
+        assert woken == [0, 1, 2]
+        watcher.close()
 
     run(test())
 
