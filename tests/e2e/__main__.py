@@ -44,7 +44,7 @@ def outside(options: argparse.Namespace) -> int:
         return 2
     logs: Path = options.logs.resolve()
     logs.mkdir(parents=True, exist_ok=True)
-    for old in logs.rglob("*.log"):
+    for old in (*logs.rglob("*.log"), *logs.glob("failed-*.json")):
         old.unlink()
     try:
         kind = image.prepare(Cache(), lambda text: print(text, flush=True))

@@ -15,6 +15,7 @@ from tests.e2e.stages.restarts import restarts
 from tests.e2e.stages.spoof import pairs, spoof
 from tests.e2e.stages.traffic import network, router
 from tests.e2e.tenant import Tenant
+from tests.e2e.witness import record
 
 Function = Callable[[Tenant], None]
 
@@ -55,6 +56,8 @@ def chosen(names: Sequence[str]) -> list[tuple[str, Function]]:
 
 def go(tenant: Tenant, names: Sequence[str]) -> None:
     """Run them; one that cannot go on leaves the others to run."""
+    logs = tenant.cloud.place.logs
+    tenant.report.witness = lambda number: record(tenant, logs / f"failed-{number}.json")
     for name, stage in chosen(names):
         tenant.report.stage = name
         with tenant.report.whole_stage():

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ class Report:
     started: float = field(default_factory=time.monotonic)
     rows: list[Row] = field(default_factory=list)
     stage: str = ""
+    witness: Callable[[int], None] | None = None  # called with the number of a row that failed
 
     def say(self, text: str) -> None:
         """A line of progress."""
@@ -76,10 +77,11 @@ class Report:
             self.rows.append(row)
             self.say(f"{row.result:8}  {row.check}: {row.detail}")
 
-    @staticmethod
-    def _failed(row: Row, why: str) -> None:
+    def _failed(self, row: Row, why: str) -> None:
         row.result = "FAILED"
         row.detail = f"{row.detail}; {why}" if row.detail else why
+        if self.witness is not None:
+            self.witness(len(self.rows) + 1)
 
     @property
     def failed(self) -> int:

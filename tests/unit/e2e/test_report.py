@@ -40,6 +40,17 @@ def test_whatever_a_check_ends_with_is_its_result(error: Exception) -> None:
     assert "no" in report.rows[0].detail
 
 
+def test_a_failure_is_witnessed_while_it_lasts() -> None:
+    seen: list[int] = []
+    report = Report(witness=seen.append)
+    with report.check("good"):
+        pass
+    with report.check("bad"):
+        throw(CheckFailed("no"))
+        seen.clear()
+    assert seen == [2]
+
+
 def test_ctrl_c_is_no_result() -> None:
     report = Report()
     with pytest.raises(KeyboardInterrupt), report.check("x"):
