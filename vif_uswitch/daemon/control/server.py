@@ -21,6 +21,7 @@ import logging
 import os
 import socket
 import stat
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -55,6 +56,10 @@ class Limits:
     slow_reader_s: float = 5.0  # until a reply has left for the kernel
     idle_s: float = 5.0  # when all places are taken, who was silent this long makes room
     refusals_logged_a_second: int = 5
+
+
+# Newer releases of Python would remove it when the server closes.
+KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 class _Connection:
@@ -154,17 +159,20 @@ class ControlServer:
         listener = listen(self._path, self._gid)
         # The stream's own buffer stays small: our limit is in LineReader.
         self._server = await asyncio.start_unix_server(
-            self._accepted, sock=listener, limit=wire.MAX_LINE // 2, backlog=ACCEPTS_A_TURN
-        )
+            self._accepted, sock=listener, limit=wire.MAX_LINE // 2, backlog=ACCEPTS_A_TURN,
+            **KEEP_FILE,
+        )  # fmt: skip
         listener.listen(BACKLOG)  # asyncio makes one number of what are two
         LOG.info("control socket %s is ready", self._path)
 
     async def stop(self, grace_s: float = 2.0) -> None:
-        """Takes no new requests, lets those in progress finish, closes everything."""
+        """Takes no new requests, lets those in progress finish, closes everything.
+
+        The socket's file stays, for the next uswitchd to replace: by it clients know that this is
+        their switch, and that it is away.
+        """
         if self._server is not None:
             self._server.close()
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
         for task, connection in list(self._connections.items()):
             if not connection.busy:
                 task.cancel()
