@@ -19,8 +19,7 @@ What JSON-RPC leaves open, or allows and we do not:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from vif_uswitch.exceptions import ParseError, ProtocolError, USwitchError
 
@@ -45,8 +44,7 @@ METHODS = tuple(
 Id = str | int
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     id: Id
     method: str
     params: dict[str, Any]
