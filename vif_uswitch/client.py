@@ -20,12 +20,19 @@ import struct
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
+from vif_uswitch import places
 from vif_uswitch.api import wire
-from vif_uswitch.exceptions import DaemonUnreachable, ProtocolError, TimedOut, rebuild
+from vif_uswitch.exceptions import (
+    DaemonUnreachable,
+    InvalidInput,
+    ProtocolError,
+    TimedOut,
+    rebuild,
+)
 
-DEFAULT_SOCKET = "/run/uswitch/control.sock"
+DEFAULT_SOCKET = f"{places.SYSTEM_RUN_DIR}/{places.CONTROL_SOCKET}"
 SOCKET_VARIABLE = "USWITCH_SOCKET"
 DEFAULT_TIMEOUT_S = 10.0
 
@@ -33,8 +40,42 @@ Json = dict[str, Any]
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
-def default_socket() -> str:
-    return os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
+Whose = Literal["system", "user"]
+
+
+def default_socket(whose: Whose | None = None) -> str:
+    """The control socket of this host's switch, or of the one that is this user's own.
+
+    Who does not say gets $USWITCH_SOCKET; else the host's if it is there and
+    this user may use it; else the user's own if that is there; else the host's,
+    so that the complaint is about that one.  Root's is always the host's.
+    Whether somebody answers is not asked: a command must not go to another
+    switch because one is being restarted.
+
+    InvalidInput: "user" was asked for, who has no directory for sockets.
+    """
+    if whose == "user":
+        return user_socket()
+    if whose is None and (named := os.environ.get(SOCKET_VARIABLE)):
+        return named
+    if whose == "system" or os.geteuid() == 0 or os.access(DEFAULT_SOCKET, os.W_OK):
+        return DEFAULT_SOCKET
+    with contextlib.suppress(InvalidInput):
+        if os.path.exists(own := user_socket()):
+            return own
+    return DEFAULT_SOCKET
+
+
+def user_socket() -> str:
+    """Where ``uswitchd --user`` of this user listens; InvalidInput if that can be nowhere."""
+    return os.path.join(places.run_dir(), places.CONTROL_SOCKET)
+
+
+def is_own(path: str) -> bool:
+    """Whether a control socket is that of this user's own switch."""
+    with contextlib.suppress(InvalidInput):
+        return path == user_socket()
+    return False
 
 
 class Client:
@@ -263,15 +304,18 @@ class Client:
 
     def _unreachable(self, error: OSError) -> DaemonUnreachable:
         why, todo = f"cannot be reached: {error.strerror or error}", ""
+        own = " --user" if is_own(self.path) else ""
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             why = "is not there: uswitchd is not running, or listens elsewhere"
-            todo = f"Start uswitchd, or give --socket PATH or {SOCKET_VARIABLE}."
+            todo = (f"Start uswitchd (a switch of your own: uswitchd --user), or give --socket PATH"
+                    f" or {SOCKET_VARIABLE}.")  # fmt: skip
         elif isinstance(error, ConnectionRefusedError):
             why = "has nobody behind it: uswitchd is not running any more"
-            todo = "Start uswitchd (for example: systemctl start uswitchd) and see its log."
+            todo = f"Start uswitchd (for example: systemctl{own} start uswitchd) and see its log."
         elif isinstance(error, PermissionError):
             why = "may not be used by you"
-            todo = "Use the user of uswitchd or root, or become a member of its control_group."
+            todo = ("Use the user of uswitchd or root, or become a member of its control_group; a"
+                    " switch of your own: uswitchd --user.")  # fmt: skip
         return DaemonUnreachable("control socket", self.path, why, todo)
 
 

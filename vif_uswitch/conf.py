@@ -14,10 +14,14 @@ import itertools
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from oslo_config import cfg, types
 
+from vif_uswitch import places
 from vif_uswitch.exceptions import InvalidInput
+
+UNIX_PATH_MAX = 107  # sun_path has 108 bytes, one is the terminating NUL
 
 DEFAULT_OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
@@ -86,6 +90,15 @@ CLI_OPTS: list[cfg.Opt] = [
         " harmless. SIGINT (Ctrl-C) always stops both.",
     ),
 ]
+
+USER_OPT = cfg.BoolOpt(
+    "user",
+    default=False,
+    help="The switch of an ordinary user, for guests of qemu:///session: run_dir is"
+    " $XDG_RUNTIME_DIR/uswitch, state_dir ~/.local/state/uswitch, the configuration"
+    " ~/.config/uswitch/uswitchd.conf.",
+)
+"""On the command line only: it says which configuration is read."""
 
 DATAPLANE_OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
@@ -351,9 +364,12 @@ def load(argv: Sequence[str], version: str) -> cfg.ConfigOpts:
     for group, opts in GROUPS.items():
         own = [opt for opt in opts if opt not in CLI_OPTS]
         conf.register_opts(own, group=None if group == "DEFAULT" else group)
-    conf.register_cli_opts(CLI_OPTS)
+    conf.register_cli_opts([*CLI_OPTS, USER_OPT])
+    for_user = "--user" in argv
+    found: dict[str, Any] = _own_files() if for_user else {}
     try:
-        conf(list(argv), project="uswitch", prog="uswitchd", version=version)
+        conf(list(argv), project="uswitch", prog="uswitchd", version=version, **found)
+        _check_user(conf, for_user)
         files = [*(conf.config_file or []), *_dir_files(conf)]
         uplinks: set[str] = set()
         for path in files:
@@ -377,6 +393,33 @@ def load(argv: Sequence[str], version: str) -> cfg.ConfigOpts:
         raise InvalidInput("configuration", None, " ".join(str(error).split())) from None
     _check(conf)
     return conf
+
+
+def _own_files() -> dict[str, list[str]]:
+    """What a user's own switch reads unless the command line names others; oslo.config by itself
+    would look for the host's."""
+    file = places.config_file()
+    directory = f"{file}.d"
+    return {
+        "default_config_files": [file] if os.path.lexists(file) else [],
+        "default_config_dirs": [directory] if os.path.isdir(directory) else [],
+    }
+
+
+def _check_user(conf: cfg.ConfigOpts, for_user: bool) -> None:
+    """Defaults of a user's own switch.  A missing directory matters only where it is used."""
+    if conf.user != for_user:
+        raise InvalidInput("option user", conf.user, "is for the command line alone: --user")
+    if not for_user:
+        return
+    conf.set_default("state_dir", places.state_dir())
+    conf.set_default("vhost_socket_mode", "0600")
+    try:
+        conf.set_default("run_dir", places.run_dir())
+    except InvalidInput:
+        conf.set_default("run_dir", "")
+        if not conf.run_dir:
+            raise
 
 
 def _dir_files(conf: cfg.ConfigOpts) -> list[str]:
@@ -458,3 +501,10 @@ def _check(conf: cfg.ConfigOpts) -> None:
     for name in ("run_dir", "state_dir", "vhost_socket_dir", "control_socket"):
         if not str(conf[name]).startswith("/"):
             raise InvalidInput(f"option {name}", conf[name], "is no absolute path")
+    size = len(os.fsencode(conf.control_socket))
+    if size > UNIX_PATH_MAX:
+        raise InvalidInput(
+            "option control_socket", conf.control_socket,
+            f"has {size} bytes; the kernel allows {UNIX_PATH_MAX} for a socket",
+            "Set a shorter run_dir.",
+        )  # fmt: skip

@@ -25,10 +25,12 @@ BUILDER = f"{OURS}._dataplane_build"
 ROOMS: dict[str, tuple[str, ...]] = {
     "exceptions": (),
     "version": (),
-    "conf": ("api", "exceptions"),
+    # Paths that daemon and clients must agree on.
+    "places": ("exceptions",),
+    "conf": ("api", "exceptions", "places"),
     "api": ("exceptions",),
-    "client": ("api.wire", "exceptions"),
-    "cmd": ("client", "api", "exceptions", "version"),
+    "client": ("api.wire", "exceptions", "places"),
+    "cmd": ("client", "api", "exceptions", "version", "places"),
     # How both of OpenStack's sides ask: knows neither.
     "patience": ("client", "exceptions"),
     "plugin": ("client", "api", "exceptions", "patience", "plugin_opts"),
@@ -49,7 +51,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
 COMPOSER = f"{OURS}.daemon.main"
 
 # These start on a host without our dependencies, and so does all they import.
-STANDARD_LIBRARY_ONLY = ("client", "cmd", "hooks", "patience", "api.wire", "exceptions", "version")
+STANDARD_LIBRARY_ONLY = ("client", "cmd", "hooks", "patience", "api.wire", "exceptions", "places",
+                         "version")
 NO_IO = ("api",)
 IO_MODULES = {"asyncio", "multiprocessing", "select", "selectors", "socket", "subprocess"}
 

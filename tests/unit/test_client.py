@@ -18,10 +18,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from vif_uswitch import client as client_module
+from vif_uswitch import places
 from vif_uswitch.api import wire
 from vif_uswitch.client import Client, default_socket
 from vif_uswitch.exceptions import (
     DaemonUnreachable,
+    InvalidInput,
     NotFound,
     ProtocolError,
     TimedOut,
@@ -89,6 +92,65 @@ def test_the_socket_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("USWITCH_SOCKET", "/x/y")
     assert Client().path == "/x/y"
     assert Client("/z").path == "/z"
+
+
+@pytest.fixture
+def two_switches(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Paths of the host's socket and of the user's own; neither is there yet."""
+    (tmp_path / "uswitch").mkdir(mode=0o700)
+    tmp_path.chmod(0o700)
+    monkeypatch.delenv("USWITCH_SOCKET", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(client_module, "DEFAULT_SOCKET", str(tmp_path / "system"))
+    return str(tmp_path / "system"), str(tmp_path / "uswitch/control.sock")
+
+
+def test_which_switch_a_user_gets(
+    two_switches: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, own = two_switches
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(places, "_unfit", lambda _: "")
+    allowed = True
+    monkeypatch.setattr(os, "access", lambda path, _: allowed and os.path.exists(path))
+    assert default_socket() == system, "of none the host's, so that the complaint is about it"
+    pathlib.Path(own).touch()
+    assert default_socket() == own
+    pathlib.Path(system).touch()
+    assert default_socket() == system, "whether somebody answers there or not"
+    allowed = False
+    assert default_socket() == own
+    assert (default_socket("system"), default_socket("user")) == (system, own)
+    monkeypatch.setenv("USWITCH_SOCKET", "/x")
+    assert (default_socket(), default_socket("user")) == ("/x", own)
+
+
+def test_root_gets_the_hosts_switch(
+    two_switches: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, own = two_switches
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    pathlib.Path(own).touch()
+    assert default_socket() == system
+
+
+def test_no_directory_for_a_switch_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for it is told; who does not, gets the host's."""
+    monkeypatch.delenv("USWITCH_SOCKET", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nonexistent")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert default_socket() == "/run/uswitch/control.sock"
+    with pytest.raises(InvalidInput, match="XDG_RUNTIME_DIR /nonexistent"):
+        default_socket("user")
+
+
+def test_what_to_start_depends_on_whose_it_is(two_switches: tuple[str, str]) -> None:
+    _, own = two_switches
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(own)
+    with Client(own) as client, pytest.raises(DaemonUnreachable, match="systemctl --user start"):
+        client.version()
 
 
 def test_not_running(path: str) -> None:

@@ -114,3 +114,70 @@ def test_import_registers_nothing() -> None:
     from oslo_config import cfg
 
     assert "run_dir" not in cfg.CONF
+
+
+# ---- the switch of a user's own ----
+
+@pytest.fixture
+def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    return tmp_path
+
+
+def test_defaults_of_a_user(home: pathlib.Path) -> None:
+    options = conf.load(["--user"], "1")
+    assert options.run_dir == f"{home}/run/uswitch"
+    assert options.control_socket == f"{home}/run/uswitch/control.sock"
+    assert options.vhost_socket_dir == f"{home}/run/uswitch/vhost"
+    assert options.state_dir == f"{home}/.local/state/uswitch"
+    assert options.vhost_socket_mode == "0600"
+    assert conf.load([], "1").run_dir == "/run/uswitch"
+
+
+def test_a_user_has_a_configuration_of_the_same_name(home: pathlib.Path) -> None:
+    directory = home / ".config/uswitch"
+    (directory / "uswitchd.conf.d").mkdir(parents=True)
+    (directory / "uswitchd.conf").write_text("[dataplane]\nworkers = 2\n")
+    (directory / "uswitchd.conf.d/x.conf").write_text("[port_defaults]\nmtu = 9000\n")
+    options = conf.load(["--user"], "1")
+    assert (options.dataplane.workers, options.port_defaults.mtu) == (2, 9000)
+    (directory / "uswitchd.conf").write_text("[dataplane]\nworker = 2\n")
+    with pytest.raises(InvalidInput, match=rf"option worker in .*{directory}/uswitchd\.conf"):
+        conf.load(["--user"], "1")
+    (home / "mine").write_text("[DEFAULT]\nstate_dir = /s\n")
+    assert conf.load(["--user", "--config-file", str(home / "mine")], "1").state_dir == "/s"
+
+
+def test_a_missing_directory_matters_where_it_is_used(
+    home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home / "nothing"))
+    with pytest.raises(InvalidInput, match=r"XDG_RUNTIME_DIR .*cannot be used: No such file"):
+        conf.load(["--user"], "1")
+    options = load(home, "[DEFAULT]\nrun_dir = /tmp/mine\n", "--user")
+    assert options.control_socket == "/tmp/mine/control.sock"
+
+
+def test_a_long_directory_is_refused_before_anything_is_opened(
+    home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = home / ("x" * 100)
+    long.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    with pytest.raises(InvalidInput, match=r"control_socket.*the kernel allows 107.*shorter run_"):
+        conf.load(["--user"], "1")
+
+
+@pytest.mark.parametrize("argv", [["--use"], ["--user", "--nouser"]])
+def test_user_is_said_in_full_and_on_the_command_line(
+    home: pathlib.Path, argv: list[str]
+) -> None:
+    """It says which files are read, so it is known before they are."""
+    with pytest.raises((InvalidInput, SystemExit)):
+        conf.load(argv, "1")
+    with pytest.raises(InvalidInput, match=r"command line alone"):
+        load(home, "[DEFAULT]\nuser = true\n")

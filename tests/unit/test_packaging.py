@@ -21,8 +21,13 @@ import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PREFIX = "/opt/uswitch"
-UNITS = sorted((TOP / "etc/systemd").iterdir())
+UNITS = sorted(path for path in (TOP / "etc/systemd").rglob("*") if path.is_file())
+USER_UNIT = TOP / "etc/systemd/user/uswitchd.service"
 Tool = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def named(path: pathlib.Path) -> str:
+    return path.relative_to(TOP / "etc/systemd").as_posix()
 
 
 def setup_cfg() -> configparser.ConfigParser:
@@ -73,7 +78,7 @@ def test_everything_in_etc_is_installed_once() -> None:
     assert len(set(installed)) == len(installed)
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", UNITS, ids=named)
 def test_units_start_what_is_installed(path: pathlib.Path) -> None:
     for command in unit(path).get("ExecStart", []):
         program = command.split()[0]
@@ -165,7 +170,9 @@ def test_the_agents_unit_leaves_neutrons_directories_to_their_owner() -> None:
     assert agent["ReadWritePaths"] == ["-/var/lib/neutron -/var/log/neutron"]
 
 
-@pytest.mark.parametrize("name", ["uswitchd.service", "neutron-uswitch-agent.service"])
+@pytest.mark.parametrize(
+    "name", ["uswitchd.service", "neutron-uswitch-agent.service", "user/uswitchd.service"]
+)
 def test_units_are_started_again_however_often_they_fail(name: str) -> None:
     text = (TOP / "etc/systemd" / name).read_text(encoding="utf-8")
     head, _, service = text.partition("[Service]")
@@ -187,6 +194,20 @@ def test_the_dataplane_outlives_a_restart() -> None:
     assert "RestrictSUIDSGID" not in daemon  # it makes a setgid directory where there is none
 
 
+def test_a_users_unit_asks_for_nothing_that_only_root_may_do() -> None:
+    """What takes another user, capabilities or mounts, the user's manager cannot do, and fails."""
+    own, hosts = unit(USER_UNIT), unit(TOP / "etc/systemd/uswitchd.service")
+    assert own["ExecStart"] == [f"{PREFIX}/bin/uswitchd --user"]
+    assert own["WantedBy"] == ["default.target"]
+    roots = {"User", "Group", "CapabilityBoundingSet", "AmbientCapabilities", "DevicePolicy",
+             "DeviceAllow", "OOMScoreAdjust", "IPAddressDeny", "RuntimeDirectory", "StateDirectory",
+             "PrivateTmp"}  # fmt: skip
+    assert not roots & set(own) and not [key for key in own if key.startswith("Protect")]
+    for key in ("KillMode", "Restart", "RestartPreventExitStatus", "SystemCallFilter",
+                "RestrictAddressFamilies", "NoNewPrivileges", "OOMPolicy"):  # fmt: skip
+        assert own[key] == hosts[key], key
+
+
 # ---- the tools' own opinion ----
 
 @pytest.fixture
@@ -201,10 +222,11 @@ def tool() -> Tool:
     return run
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", UNITS, ids=named)
 def test_systemd_can_read_each_unit(path: pathlib.Path, tool: Tool) -> None:
     """Complaints about other units, and about programs that are not on this host, do not count."""
-    said = tool("systemd-analyze", "verify", path).stderr.splitlines()
+    manager = ["--user"] if path == USER_UNIT else []
+    said = tool("systemd-analyze", *manager, "verify", path).stderr.splitlines()
     ours = [line for line in said if path.name in line and "is not executable" not in line]
     assert not ours
 

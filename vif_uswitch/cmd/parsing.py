@@ -30,8 +30,18 @@ def _connection_options(parser: argparse.ArgumentParser, *, inner: bool) -> None
     parser.add_argument(
         "--socket", metavar="PATH", default=argparse.SUPPRESS if inner else None,
         help=argparse.SUPPRESS if inner else
-        f"control socket of uswitchd (default: ${SOCKET_VARIABLE}, else {DEFAULT_SOCKET})",
+        f"control socket of uswitchd (default: ${SOCKET_VARIABLE}, else {DEFAULT_SOCKET} if you may"
+        " use it, else that of --user)",
     )  # fmt: skip
+    for name, text in (
+        ("system", "the switch of this host"),
+        ("user", "your own switch, of uswitchd --user"),
+    ):
+        parser.add_argument(
+            f"--{name}", dest="whose", action="store_const", const=name,
+            default=argparse.SUPPRESS if inner else None,
+            help=argparse.SUPPRESS if inner else text,
+        )  # fmt: skip
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_timeout,
         default=argparse.SUPPRESS if inner else DEFAULT_TIMEOUT_S,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from vif_uswitch.client import Client
+from vif_uswitch.client import Client, default_socket
 from vif_uswitch.cmd import ending, port, port_show, show, stats, tables, uplink, worker
 from vif_uswitch.cmd.doctor import command as doctor
 from vif_uswitch.cmd.parsing import Commands
@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build().parser.parse_args(argv)
 
     def work() -> int:
-        with Client(args.socket, args.timeout) as client:
+        path = args.socket or default_socket(args.whose)
+        with Client(path, args.timeout) as client:
             return int(args.handler(client, args))
 
     return ending.run("uswitchctl", work)

@@ -18,8 +18,13 @@ from vif_uswitch.exceptions import Busy, Unavailable
 LOCK_FILE = "uswitchd.lock"
 
 
-def prepare_directory(path: str, mode: int, option: str, gid: int | None = None) -> None:
-    """Makes ``path`` if it is not there.  One that exists keeps its owner and mode."""
+def prepare_directory(
+    path: str, mode: int, option: str, gid: int | None = None, *, own: bool = False
+) -> None:
+    """Makes ``path`` if it is not there.  One that exists keeps its owner and mode.
+
+    ``own``: of a user's own switch, where root has nothing to make.
+    """
     try:
         os.makedirs(os.path.dirname(path) or "/", exist_ok=True)
         try:
@@ -34,9 +39,12 @@ def prepare_directory(path: str, mode: int, option: str, gid: int | None = None)
         if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, "not writable")
     except OSError as error:
+        make = f"Make it once, as root: install -d -o {user_name()} {path}"
+        if own:
+            make = f"It has to be yours ({user_name()}) to write"
         raise Unavailable(
             option, path, f"cannot be used as a directory: {error.strerror}",
-            f"Make it once, as root: install -d -o {_user()} {path}; or set {option} elsewhere.",
+            f"{make}; or set {option} elsewhere.",
         ) from None  # fmt: skip
 
 
@@ -71,7 +79,7 @@ def _holder(fd: int) -> str:
         return ""
 
 
-def _user() -> str:
+def user_name() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

@@ -43,6 +43,7 @@ LOG = logging.getLogger(__name__)
 HEAL_S = 5.0
 DATAPLANE_PROGRAM = "uswitch-dataplane"
 EXIT_FAILED, EXIT_USAGE = 1, 2
+LIBVIRT_SOCKET = len(".sock") + 36 + 1 + 12  # <domain's uuid>-<mac without colons>.sock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def run(conf: cfg.ConfigOpts) -> None:
     LOG.info("uswitchd %s starts, uid %d", version(), os.geteuid())
+    if conf.user:
+        os.umask(0o077)  # nothing of it concerns anybody else
     isolation.isolate()
     isolation.raise_limits()
     control_gid = group_id(conf.control_group, "control_group")
@@ -134,13 +137,25 @@ def _on_signals() -> asyncio.Future[signal.Signals]:
 
 def _take_directories(conf: cfg.ConfigOpts) -> None:
     """Directories and locks.  The locks are held until the process ends."""
+    own = conf.user
     vhost_gid = group_id(conf.vhost_socket_group, "vhost_socket_group")
-    instance.prepare_directory(conf.run_dir, 0o755, "run_dir")
-    instance.prepare_directory(conf.state_dir, 0o700, "state_dir")
+    instance.prepare_directory(conf.run_dir, 0o700 if own else 0o755, "run_dir", own=own)
+    instance.prepare_directory(conf.state_dir, 0o700, "state_dir", own=own)
     instance.lock(conf.run_dir, "run_dir")
     if os.path.realpath(conf.state_dir) != os.path.realpath(conf.run_dir):
         instance.lock(conf.state_dir, "state_dir")
-    instance.prepare_directory(conf.vhost_socket_dir, 0o2770, "vhost_socket_dir", vhost_gid)
+    # QEMU is another user, who comes in by the group; or the same one.
+    mode = 0o700 if own and not conf.vhost_socket_group else 0o2770
+    instance.prepare_directory(
+        conf.vhost_socket_dir, mode, "vhost_socket_dir", vhost_gid, own=own
+    )
+    left = options.UNIX_PATH_MAX - len(os.fsencode(conf.vhost_socket_dir)) - 1
+    if left < LIBVIRT_SOCKET:
+        LOG.warning(
+            "vhost_socket_dir %s leaves %d bytes for the name of a socket; for an interface of"
+            " libvirt's it has %d. Set a shorter run_dir", conf.vhost_socket_dir, left,
+            LIBVIRT_SOCKET,
+        )  # fmt: skip
 
 
 def fabric_settings(conf: cfg.ConfigOpts) -> FabricSettings:

@@ -124,4 +124,4 @@ def _advice(ifname: str) -> str:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         user = str(os.geteuid())
-    return f"make it: ip tuntap add dev {ifname} mode tap user {user} vnet_hdr"
+    return f"make it, as root: ip tuntap add dev {ifname} mode tap user {user} vnet_hdr"

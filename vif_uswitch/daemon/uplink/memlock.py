@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import resource
 
+from vif_uswitch.daemon.instance import user_name
 from vif_uswitch.daemon.model import PortConfig
 from vif_uswitch.exceptions import ResourceExhausted
 
@@ -30,11 +31,13 @@ def too_small(config: PortConfig, need: int, pinned: int, allowed: int) -> Resou
     if config.zero_copy:
         why += "; the memory of all guests is part of it, for zero copy"
     total = _mebi(pinned + need)
+    user = user_name()
     return ResourceExhausted(
         "adapter", config.pci, why,
-        f"Allow more: LimitMEMLOCK={total}M in the unit (systemctl edit uswitchd), or 'uswitch -"
-        f" memlock {total * 1024}' in /etc/security/limits.conf, and restart uswitchd and its"
-        " dataplane; or take fewer --queues, or a smaller --ring-size.",
+        f"Allow more: LimitMEMLOCK={total}M in the unit (systemctl edit uswitchd), or '{user} -"
+        f" memlock {total * 1024}' in /etc/security/limits.conf (for uswitchd --user, and log in"
+        " anew), and restart uswitchd and its dataplane; or take fewer --queues, or a smaller"
+        " --ring-size.",
     )  # fmt: skip
 
 
