@@ -9,36 +9,44 @@ started ends with it.  QEMU runs as the user that Debian's package made for it.
     with Libvirt(directory) as libvirt:
         libvirt.start_domain(domain_xml)
         libvirt.virsh("domiflist", "vm1")
+        libvirt.restart()                      # its guests run on
+
+Two of them are two hosts: each has a host name and an identity of its own, so
+that guests migrate between them.  libvirt_guests.py makes domains.
 
 Standard library only: the client is virsh.
 """
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import time
+import uuid
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from testbed import TestbedError
-from testbed.accel import READY_MARK
-from testbed.console import CommandPort
-from testbed.process import Child
+from testbed.libvirt_domain import Domain
+from testbed.process import Child, children, start_time
 from testbed.unprivileged import Identity
+
+__all__ = ["Domain", "Libvirt", "available", "group_of_qemu"]
 
 START_SECONDS = 120.0
 VIRSH_SECONDS = 120.0
-BOOT_SECONDS = 180.0
 USER, GROUP = "libvirt-qemu", "kvm"  # of QEMU; its sockets belong to the directory's group
 ROOT = Identity("root", 0, 0, (), False)
 
-# The first process of the namespace, as long as libvirtd runs: it collects what libvirtd orphans.
+# The first process of the namespace.  It collects what libvirtd orphans, and starts libvirtd again
+# where that was said before it ended: all guests would end with this process.
 # Without ovs-vsctl libvirt does not ask Open vSwitch for the name of a vhost-user interface.
 ENTER = """
 set -e
@@ -49,15 +57,21 @@ for pair in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/va
     mount --bind "$1/${pair%%:*}" "${pair#*:}"
 done
 mount -t tmpfs -o mode=755 ram "$1/ram"
+hostname "$2"
 [ ! -e /usr/bin/ovs-vsctl ] || mount --bind /dev/null /usr/bin/ovs-vsctl
-libvirtd --config /etc/libvirt/libvirtd.conf --pid /run/libvirtd.pid &
-wait $!
+status=0
+while rm "$1/again" 2>/dev/null; do
+    libvirtd --config /etc/libvirt/libvirtd.conf --pid /run/libvirtd.pid &
+    wait $! || status=$?
+done
+exit $status
 """
 LIBVIRTD_CONF = """
 unix_sock_dir = "{sockets}"
 unix_sock_rw_perms = "0770"
 auth_unix_rw = "none"
 auth_unix_ro = "none"
+host_uuid = "{uuid}"
 log_outputs = "3:stderr"
 """
 # What an init system or another daemon would have to be there for; the rest is Debian's default.
@@ -88,56 +102,23 @@ def group_of_qemu() -> int:
     return grp.getgrnam(GROUP).gr_gid
 
 
-class Domain:
-    """A running guest of libvirt's, with the test bed's kernel and command port in it."""
-
-    def __init__(self, libvirt: Libvirt, name: str) -> None:
-        self.libvirt = libvirt
-        self.name = name
-        self.log = libvirt.guests / f"{name}.log"
-        self.commands = CommandPort(libvirt.guests / f"{name}.cmd", libvirt.check)
-
-    def wait_ready(self, timeout: float = BOOT_SECONDS) -> None:
-        """Wait until the guest's init serves commands."""
-        deadline = time.monotonic() + timeout
-        while not (self.log.exists() and READY_MARK in self.log.read_bytes()):
-            self.libvirt.check()
-            if time.monotonic() > deadline:
-                said = self.log.read_text(errors="replace")[-1500:] if self.log.exists() else ""
-                raise TestbedError(f"domain {self.name} is not up after {timeout:.0f} s; it is "
-                                   f"{self.state()} and said:\n{said}")
-            time.sleep(0.1)
-        self.must("true")
-
-    def must(self, command: str, timeout: float = 60) -> str:
-        """Run a command in the guest that has to succeed."""
-        result = self.commands.run(command, timeout)
-        if result.rc:
-            raise TestbedError(f"{self.name}: '{command}' ended with status {result.rc}:\n"
-                               f"{result.output.strip()}")
-        return result.output
-
-    def state(self) -> str:
-        """libvirt's word for it: running, paused, shut off."""
-        return self.libvirt.virsh("domstate", self.name).strip()
-
-    def destroy(self) -> None:
-        """Pull the plug."""
-        self.commands.close()
-        self.libvirt.virsh("destroy", self.name)
-
-
 class Libvirt:
     """One private libvirtd and its domains."""
 
-    def __init__(self, directory: Path, *, qemu_conf: Mapping[str, str] | None = None) -> None:
-        """``directory`` is made; ``qemu_conf`` are settings beside QEMU_CONF, values as written."""
+    def __init__(self, directory: Path, *, qemu_conf: Mapping[str, str] | None = None,
+                 within: Sequence[str] = ()) -> None:
+        """``directory`` is made; ``qemu_conf`` are settings beside QEMU_CONF, values as written.
+
+        ``within`` are words before its command line, such as ip netns exec NAME.
+        """
         self.directory = directory
+        self.uuid = str(uuid.uuid4())
         self.sockets = directory / "sock"
         self.uri = f"qemu+unix:///system?socket={self.sockets}/libvirt-sock"
         self.ram = directory / "ram"  # of guests whose memory is in files; a tmpfs in there
         self.guests = directory / "guests"  # QEMU's user may write here
         self._settings = {**QEMU_CONF, **(qemu_conf or {})}
+        self._within = within
         self._child: Child | None = None
 
     def __enter__(self) -> Libvirt:
@@ -161,10 +142,16 @@ class Libvirt:
         if why is not None:
             raise TestbedError(why)
         self._prepare()
-        within = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork",
-                  "--kill-child", "--mount-proc"]
-        self._child = Child("libvirtd", ["sh", "-c", ENTER, "libvirt", self.directory], self.log,
-                            who=ROOT, within=within)
+        within = [*self._within, "unshare", "--mount", "--propagation", "private", "--uts", "--pid",
+                  "--fork", "--kill-child", "--mount-proc"]
+        (self.directory / "again").touch()
+        name = f"host-{self.uuid[:8]}"
+        self._child = Child("libvirtd", ["sh", "-c", ENTER, "libvirt", self.directory, name],
+                            self.log, who=ROOT, within=within)
+        self._wait_answer(timeout)
+
+    def _wait_answer(self, timeout: float) -> None:
+        assert self._child is not None
         deadline = time.monotonic() + timeout
         while not self._answers():
             self.check()
@@ -180,9 +167,41 @@ class Libvirt:
             (self.directory / name).mkdir(exist_ok=True)
         shutil.chown(self.guests, USER, GROUP)
         (self.directory / "etc/libvirtd.conf").write_text(
-            LIBVIRTD_CONF.format(sockets=self.sockets))
+            LIBVIRTD_CONF.format(sockets=self.sockets, uuid=self.uuid))
         lines = [f"{key} = {value.format(ram=self.ram)}\n" for key, value in self._settings.items()]
         (self.directory / "etc/qemu.conf").write_text("".join(lines))
+
+    def restart(self, sig: signal.Signals = signal.SIGTERM, timeout: float = START_SECONDS) -> None:
+        """End libvirtd by a signal; the next one finds its guests, which run on."""
+        (self.directory / "again").touch()
+        before = self._libvirtd()
+        os.kill(before, sig)
+        deadline = time.monotonic() + timeout
+        while start_time(before):
+            if time.monotonic() > deadline:
+                raise TestbedError(f"libvirtd does not end on signal {sig}")
+            time.sleep(0.02)
+        self._wait_answer(timeout)
+
+    def _inside(self) -> list[int]:
+        """Processes that libvirtd's namespace has adopted or started, by our numbers."""
+        assert self._child is not None
+        return [pid for first in children(self._child.pid) for pid in children(first)]
+
+    def _libvirtd(self) -> int:
+        for pid in self._inside():
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "libvirtd":
+                return pid
+        raise TestbedError("no libvirtd runs")
+
+    def qemu(self, name: str) -> int:
+        """The process of a running domain, by our number."""
+        word = f"guest={name},".encode()
+        for pid in self._inside():
+            with contextlib.suppress(OSError):  # it has just ended
+                if word in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        raise TestbedError(f"domain {name} does not run")
 
     def check(self) -> None:
         """Raise with the end of its log if libvirtd has ended."""
@@ -200,12 +219,12 @@ class Libvirt:
 
     # -- use -----------------------------------------------------------------------------------
 
-    def virsh(self, *words: str, timeout: float = VIRSH_SECONDS) -> str:
+    def virsh(self, *words: str | Path, timeout: float = VIRSH_SECONDS) -> str:
         """What virsh prints; raises with its complaint."""
         done = subprocess.run(["virsh", "-q", "-c", self.uri, *words], capture_output=True,
                               text=True, check=False, timeout=timeout)
         if done.returncode:
-            raise TestbedError(f"virsh {' '.join(words)}: {done.stderr.strip()}")
+            raise TestbedError(f"virsh {' '.join(map(str, words))}: {done.stderr.strip()}")
         return done.stdout
 
     def define(self, xml: str) -> str:
