@@ -289,6 +289,6 @@ class SessionLibvirt(Libvirt):
     def stop(self) -> None:
         """It ends with the session."""
 
-    def virsh(self, *words: str, timeout: float = VIRSH_SECONDS) -> str:
+    def virsh(self, *words: str | Path, timeout: float = VIRSH_SECONDS) -> str:
         """What virsh prints, asked by the user; raises with its complaint."""
         return self.session.run("virsh", "-q", "-c", self.uri, *words, timeout=timeout)

@@ -18,10 +18,11 @@ import pytest
 from testbed import parts, session
 from testbed.cache import Cache
 from testbed.libvirt import Domain
+from testbed.libvirt_guests import Guests, Interface
 from testbed.qemu import Network
 from testbed.session import Session, SessionLibvirt
 
-from .session_bed import PROGRAM, UserSwitch, domain, sockets
+from .session_bed import PROGRAM, UserSwitch
 
 pytestmark = [
     pytest.mark.guest,
@@ -53,16 +54,17 @@ def desktop() -> Iterator[Desktop]:
         for name, mode in (("a", "server"), ("b", "client")):
             user.run("uswitchctl", "port", "add", name, "--segment", "blue", "--create-segment",
                      "--mode", mode)  # fmt: skip
+        sockets = user.runtime / "uswitch/vhost"
         libvirt = SessionLibvirt(user)
         libvirt.start()
+        made = Guests(libvirt, bed.machine)
         guests = [
-            libvirt.start_domain(domain(
-                libvirt, bed.machine, name, mac=f"52:54:00:0a:00:0{number}",
-                socket=f"{sockets(user)}/{name}.sock", mode=mode,
-                network=Network(ip=f"10.6.0.{number}/24"),
-            ))
-            for number, name, mode in ((1, "a", "server"), (2, "b", "client"))
-        ]  # fmt: skip
+            libvirt.start_domain(made.xml(name, [interface], Network(ip=ip)))
+            for name, ip, interface in (
+                ("a", "10.6.0.1/24", Interface(sockets / "a.sock", "52:54:00:0a:00:01", "server")),
+                ("b", "10.6.0.2/24", Interface(sockets / "b.sock", "52:54:00:0a:00:02", "client")),
+            )
+        ]
         for guest in guests:
             guest.wait_ready()
         yield Desktop(user, switch, libvirt, *guests)
@@ -122,9 +124,7 @@ def test_a_second_one_is_refused(desktop: Desktop) -> None:
 def test_a_guest_is_started_anew(desktop: Desktop) -> None:
     b = desktop.b
     b.destroy()
-    b.log.unlink()
-    desktop.libvirt.virsh("start", b.name)
-    b.wait_ready()
+    b.again()
     assert REPLIES in desktop.a.must("ping -c 3 -W 5 10.6.0.2")
 
 

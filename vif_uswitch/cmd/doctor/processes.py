@@ -9,7 +9,8 @@ import os
 import platform
 from pathlib import Path
 
-from vif_uswitch.cmd.doctor import procs
+from vif_uswitch.cmd.doctor import own, procs
+from vif_uswitch.cmd.doctor.accounts import Identity
 from vif_uswitch.cmd.doctor.model import Check, Finding, Scene, fail, passed, skip, warn
 from vif_uswitch.exceptions import shown
 
@@ -46,7 +47,8 @@ def _unprivileged(scene: Scene, name: str, pid: object, *, filtered: bool) -> Fi
     who = procs.identity(scene.host, pid)
     if who is None:
         return skip(f"{name}, pid {pid}, has just ended", "See CTL-01.")
-    restart = "Start it as user uswitch (uswitchd.service does), without --allow-root."
+    restart = ("Start it as an ordinary user (uswitchd.service does: uswitch), without"
+               " --allow-root.")  # fmt: skip
     if who.uid == 0:
         return fail(f"{name} runs as root: a hole in it opens the whole host", restart)
     if _bits(lines.get("CapEff")) or _bits(lines.get("CapPrm")):
@@ -103,6 +105,8 @@ def unit(scene: Scene) -> Finding:
     if host.stat("/run/systemd/system") is None:
         return skip("systemd does not run this host: something else has to start uswitchd",
                     "After a restart of the host, see that uswitchd is back.")
+    if mine := own.owner(scene):
+        return _own_unit(scene, mine)
     found = [f"{directory}/{UNIT}" for directory in UNIT_DIRECTORIES
              if host.stat(f"{directory}/{UNIT}") is not None]
     if not found:
@@ -118,6 +122,26 @@ def unit(scene: Scene) -> Finding:
         return warn(f"{found[0]} has no KillMode=process: a restart of uswitchd ends the dataplane",
                     f"Take it from {SHIPPED}/{UNIT}.")
     return passed(f"{found[0]}, enabled")
+
+
+def _own_unit(scene: Scene, who: Identity) -> Finding:
+    """Of a user's own switch; only that user's home is known."""
+    if who.uid != scene.host.me.uid:
+        return skip(f"it is {who.name}'s own switch", f"Ask as {who.name}.")
+    directories = own.unit_directories()
+    found = [f"{directory}/{UNIT}" for directory in directories
+             if scene.host.stat(f"{directory}/{UNIT}") is not None]
+    if not found:
+        return warn(f"no user unit {UNIT}: somebody has to start uswitchd --user",
+                    f"Copy {SHIPPED}/user/{UNIT} to {directories[0]}, then systemctl --user enable"
+                    " --now uswitchd")  # fmt: skip
+    wants = [f"{directory}/default.target.wants/{UNIT}" for directory in directories]
+    if not any(os.path.lexists(scene.host.at(path)) for path in wants):
+        return warn(f"{found[0]} is not enabled", "systemctl --user enable uswitchd")
+    if not own.lingers(scene, who):
+        return warn(f"{found[0]} ends with {who.name}'s last login, and guests' links with it",
+                    f"loginctl enable-linger {who.name}, if guests shall go on")
+    return passed(f"{found[0]}, enabled, {who.name} lingers")
 
 
 CHECKS = (

@@ -12,7 +12,7 @@ import os
 import stat
 
 from vif_uswitch.cmd import text
-from vif_uswitch.cmd.doctor import procs, services
+from vif_uswitch.cmd.doctor import own, procs, services
 from vif_uswitch.cmd.doctor.accounts import SEARCH, WRITE, Identity, may, read_acl
 from vif_uswitch.cmd.doctor.host import Host
 from vif_uswitch.cmd.doctor.memory import qemu_conf
@@ -68,12 +68,14 @@ def _directory(scene: Scene) -> tuple[str, os.stat_result | None]:
 def directory(scene: Scene) -> Finding:
     """SOCK-01"""
     path, info = _directory(scene)
+    mine = own.owner(scene)
+    make = "start uswitchd --user, which makes it" if mine else TMPFILES
     if info is None:
-        return fail(f"{path} does not exist", f"Start uswitchd, or make it: {TMPFILES}")
+        return fail(f"{path} does not exist", f"Start uswitchd, or make it: {make}")
     seen = described(scene.host, path, info)
     if not stat.S_ISDIR(info.st_mode):
-        return fail(f"{seen} is no directory", f"Remove it; then {TMPFILES}")
-    who = switch_user(scene)
+        return fail(f"{seen} is no directory", f"Remove it; then {make}")
+    who = mine or switch_user(scene)
     if who is None:
         return skip("uswitchd does not run, and there is no user uswitch",
                     "Make it: systemd-sysusers uswitch.conf; or start uswitchd.")  # fmt: skip
@@ -83,6 +85,8 @@ def directory(scene: Scene) -> Finding:
                     f"chown {who.name} {path}")
     if info.st_mode & stat.S_IWOTH:
         return fail(f"{seen}: everybody may replace a guest's socket", f"chmod o-w {path}")
+    if mine:
+        return passed(f"{seen}, of {mine.name}'s own switch")
     if not info.st_mode & stat.S_ISGID and read_acl(scene.host.at(path), "default") is None:
         return warn(f"{seen} is not setgid: sockets there get QEMU's group instead of the"
                     " directory's", f"chmod g+s {path}")  # fmt: skip
@@ -94,6 +98,9 @@ def qemu_may_create(scene: Scene) -> Finding:
     path, info = _directory(scene)
     if info is None:
         return skip(f"{path} does not exist", "See SOCK-01.")
+    if mine := own.owner(scene):
+        return passed(f"QEMU of qemu:///session is {mine.name} too, who may create sockets in"
+                      f" {path}")  # fmt: skip
     found = qemu_user(scene.host)
     if found is None:
         return skip("no user of QEMU's here (libvirt-qemu, qemu, or as in qemu.conf)",
@@ -110,13 +117,16 @@ def qemu_may_create(scene: Scene) -> Finding:
 def switch_may_connect(scene: Scene) -> Finding:
     """SOCK-03"""
     path, info = _directory(scene)
-    who = switch_user(scene)
+    mine = own.owner(scene)
+    who = mine or switch_user(scene)
     if info is None or who is None:
         return skip(f"{path} or uswitchd's user does not exist", "See SOCK-01.")
     for name, one in _sockets(scene.host, path):
         if not may(who, one, WRITE, read_acl(scene.host.at(f"{path}/{name}"), "access")):
             return fail(f"{described(scene.host, f'{path}/{shown(name)}', one)}: uswitchd's user"
                         f" {who.name} may not connect to it", _membership(scene, who, one.st_gid))
+    if mine:
+        return passed(f"{mine.name} may connect to what {mine.name}'s QEMU listens on in {path}")
     default = read_acl(scene.host.at(path), "default")
     if default is not None and default.users.get(who.uid, 0) & default.mask & WRITE:
         return passed(f"the default ACL of {path} lets {who.name} connect to new sockets")
@@ -188,8 +198,9 @@ def control(scene: Scene) -> Finding:
         return fail(f"uswitchd answered nothing on {path}", "See its log.")
     if isinstance(error, DaemonUnreachable) and "may not be used by you" in error.why:
         return skip(f"user {scene.host.me.name} may not use {path}", error.todo)
+    manager = "systemctl --user" if own.owner(scene) else "systemctl"
     return fail(f"{error.what} {error.value or path}: {error.why or 'no answer'}",
-                error.todo or "Restart uswitchd: systemctl restart uswitchd")
+                error.todo or f"Restart uswitchd: {manager} restart uswitchd")
 
 
 def control_group(scene: Scene) -> Finding:
