@@ -27,6 +27,7 @@ from testbed.cache import Cache, digest
 
 KIND = "kernel"
 CHOICE = "package"
+BOOT_IMAGE = "vmlinuz"
 # A change of any of these can change what apt would install.
 APT_STATE = ("/var/lib/apt/lists", "/etc/apt/sources.list", "/etc/apt/sources.list.d",
              "/etc/apt/preferences", "/etc/apt/preferences.d")
@@ -99,6 +100,19 @@ def fetch(cache: Cache, progress: Progress, flavour: str = DEFAULT_FLAVOUR) -> K
         progress(f"{error}; using the cached {older[0].name}")
         entry = older[0]
     return load(entry)
+
+
+def boot_image(cache: Cache, progress: Progress, flavour: str = DEFAULT_FLAVOUR) -> Path:
+    """The kernel as its package has it, for a boot loader.  Kept apart: few need it."""
+    package = choose(cache, flavour)
+
+    def make(work: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="uswitch-kernel-") as scratch:
+            _unpack(_download(Path(scratch), package, progress), Path(scratch))
+            image = next(iter(Path(scratch, "boot").glob("vmlinuz-*")))
+            shutil.copy(image, work / "vmlinuz")
+
+    return cache.get(BOOT_IMAGE, f"{package.name}_{package.version}", make) / "vmlinuz"
 
 
 def load(entry: Path) -> Kernel:
