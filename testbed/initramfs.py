@@ -175,7 +175,7 @@ def build(cache: Cache, kernel: Kernel, image: Image = GUEST) -> Path:
     """The initramfs for this kernel and this host's programs."""
     programs = [find_program(name, package) for name, package in image.programs]
     sources = [_find_busybox(), *programs, *image.scripts]
-    key = digest(kernel.version, *image.modules, file_digest(Path(__file__)),
+    key = digest(kernel.package, kernel.version, *image.modules, file_digest(Path(__file__)),
                  *(file_digest(path.resolve()) for path in sources))
 
     def make(work: Path) -> None:
