@@ -27,7 +27,7 @@ from testbed.cache import Cache, digest
 
 KIND = "kernel"
 CHOICE = "package"
-BOOT_IMAGE = "vmlinuz"
+AS_PACKED = "kernel-as-packed"
 # A change of any of these can change what apt would install.
 APT_STATE = ("/var/lib/apt/lists", "/etc/apt/sources.list", "/etc/apt/sources.list.d",
              "/etc/apt/preferences", "/etc/apt/preferences.d")
@@ -102,17 +102,20 @@ def fetch(cache: Cache, progress: Progress, flavour: str = DEFAULT_FLAVOUR) -> K
     return load(entry)
 
 
-def boot_image(cache: Cache, progress: Progress, flavour: str = DEFAULT_FLAVOUR) -> Path:
-    """The kernel as its package has it, for a boot loader.  Kept apart: few need it."""
+def for_boot_loader(cache: Cache, progress: Progress, flavour: str) -> Kernel:
+    """A kernel as its package has it: ``vmlinux`` is the compressed one.  Kept apart."""
     package = choose(cache, flavour)
 
     def make(work: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="uswitch-kernel-") as scratch:
-            _unpack(_download(Path(scratch), package, progress), Path(scratch))
-            image = next(iter(Path(scratch, "boot").glob("vmlinuz-*")))
-            shutil.copy(image, work / "vmlinuz")
+            _unpack(_download(Path(scratch), package, progress), work)
+        image = next(iter((work / "boot").glob("vmlinuz-*")))
+        release = image.name.removeprefix("vmlinuz-")
+        image.rename(work / "vmlinux")
+        _depmod(work, release)
+        _describe(work, package, release)
 
-    return cache.get(BOOT_IMAGE, f"{package.name}_{package.version}", make) / "vmlinuz"
+    return load(cache.get(AS_PACKED, f"{package.name}_{package.version}", make))
 
 
 def load(entry: Path) -> Kernel:
@@ -175,6 +178,10 @@ def _build(work: Path, package: Package, progress: Progress) -> None:
     (work / "vmlinux").write_bytes(decompress(image.read_bytes()))
     shutil.rmtree(work / "boot")
     _depmod(work, release)
+    _describe(work, package, release)
+
+
+def _describe(work: Path, package: Package, release: str) -> None:
     about = {"package": package.name, "version": package.version, "release": release}
     (work / "about.json").write_text(json.dumps(about))
 

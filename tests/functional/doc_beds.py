@@ -32,6 +32,7 @@ from .doc_disk import why_not as no_disks
 from .systemd_host import TOP, SystemdHost, wait
 from .systemd_host import why_not as no_host
 
+HIDE_KVM = "[ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm"
 BLOCK_SECONDS = 300.0
 GUEST_SECONDS = 240.0
 # name -> address.  A page that needs others adds them here.
@@ -192,9 +193,17 @@ class SystemBed(Bed):
     uri = "qemu:///system"
     images = Path("/var/lib/libvirt/images")
 
-    def __init__(self, host: SystemdHost) -> None:
+    def __init__(self, host: SystemdHost, installed: Path, kvm: bool) -> None:
         super().__init__()
         self.host = host
+        session.install(installed)
+        self._must(f"rm /opt/uswitch; mkdir /opt/uswitch; mount --bind {installed} /opt/uswitch;"
+                   " mount -t tmpfs -o mode=755 local /usr/local/bin; cd /usr/local/bin;"
+                   f" ln -s {' '.join(f'/opt/uswitch/bin/{name}' for name in session.PROGRAMS)} .")
+        # What libvirt remembers of this machine is about another one.
+        self._must("mount -t tmpfs -o mode=755 cache /var/cache/libvirt")
+        if not kvm:
+            self._must(HIDE_KVM)
         for name, unit in LIBVIRT_UNITS.items():
             host.at(f"/run/units/{name}.service").write_text(unit, encoding="utf-8")
         configuration = host.at("/etc/libvirt/qemu.conf")
@@ -203,6 +212,10 @@ class SystemBed(Bed):
         host.systemctl("daemon-reload")
         host.systemctl("start", *LIBVIRT_UNITS)
         wait(lambda: self.run("root", f"virsh -c {self.uri} version").returncode == 0, "libvirtd")
+
+    def _must(self, script: str) -> None:
+        done = self.run("root", script)
+        assert done.returncode == 0, (script, done.stdout)
 
     def words(self, who: str, command: list[str]) -> list[str]:
         user = [] if who == "root" else ["setpriv", "--reuid", who, "--init-groups", "--regid", who]
@@ -245,7 +258,7 @@ def why_not(bed: str) -> str:
 def make(name: str) -> Iterator[Bed]:
     """A bed, with images; all that it did is gone at the end."""
     disks = Disks(Cache())
-    directory = Path(tempfile.mkdtemp(prefix="uswitch-doc-"))
+    directory = Path(tempfile.mkdtemp(prefix="uswitch-doc-", dir="/var/tmp"))  # /tmp is hidden
     directory.chmod(0o755)
     try:
         with contextlib.ExitStack() as stack:
@@ -253,12 +266,12 @@ def make(name: str) -> Iterator[Bed]:
             if name == "session":
                 user = stack.enter_context(Session(directory / "s", manager=True))
                 bed, owner = SessionBed(user), user.who.uid
+                if not disks.kvm:
+                    bed.run("root", HIDE_KVM)
             else:
                 unit = (TOP / "etc/systemd/uswitchd.service").read_text(encoding="utf-8")
                 host = stack.enter_context(SystemdHost(f"doc-{os.getpid()}", unit))
-                bed, owner = SystemBed(host), 0
-            if not disks.kvm:
-                bed.run("root", "[ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm")
+                bed, owner = SystemBed(host, directory / "installed", disks.kvm), 0
             bed.disks(disks, directory, owner)
             yield bed
     finally:

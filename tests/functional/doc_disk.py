@@ -44,8 +44,8 @@ class Disks:
     """Makes images; ``kvm``: whether guests really boot on it here."""
 
     def __init__(self, cache: Cache) -> None:
-        small = kernel.fetch(cache, _quiet, FLAVOUR)
-        self._kernel = kernel.boot_image(cache, _quiet, FLAVOUR)
+        small = kernel.for_boot_loader(cache, _quiet, FLAVOUR)
+        self._kernel = small.vmlinux
         self._initramfs = initramfs.build(cache, small, CONTENTS)
         usual = kernel.fetch(cache, _quiet)
         found = accel.choose(cache, usual.vmlinux, initramfs.build(cache, usual))

@@ -107,7 +107,8 @@ def test_documents_name_what_is_installed() -> None:
             assert name in directories or fnmatch.filter(installed, name), (path.name, name)
             seen += 1
         if path.name in ("install.rst", "packaging.rst"):
-            below = r"(?<![\w/])((?:systemd|sysusers\.d|tmpfiles\.d|udev|apparmor\.d|etc)/[\w.@/-]+)"
+            places = r"systemd|sysusers\.d|tmpfiles\.d|udev|apparmor\.d|etc"
+            below = rf"(?<![\w/])((?:{places})/[\w.@/-]+)"
             for name in re.findall(rf"(?:``| ){below}", text):
                 assert f"share/vif-uswitch/{name}" in installed, (path.name, name)
                 seen += 1
