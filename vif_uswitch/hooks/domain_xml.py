@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A libvirt domain as its XML says: its interfaces, and what they want of the switch.
+
+``parse_domain()`` is the one door for XML; what comes out is checked for its
+form and bounded.  ``settings_to_port()`` makes of it what ``port.ensure``
+takes, ``with_metadata()`` and ``with_paths()`` write XML again and leave what
+they do not change as it was.  Used by the hook and by ``uswitchctl domain``.
+
+The port of an interface is named after the domain's UUID and its MAC address:
+both survive renaming, migration and another socket path.
+
+Standard library only.  Functions without I/O; any thread.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from vif_uswitch.exceptions import InvalidInput
+from vif_uswitch.hooks import port_xml
+from vif_uswitch.hooks.port_xml import Allowed, PortSettings, TrunkRow, canonical_mac
+from vif_uswitch.hooks.settings import HostSettings
+
+if TYPE_CHECKING:
+    from xml.dom import minidom
+
+__all__ = ["Allowed", "DomainXml", "HostSettings", "Interface", "PortSettings", "TrunkRow",
+           "canonical_mac", "external_ids", "parse_domain", "port_name", "settings_to_port",
+           "with_metadata", "with_paths"]  # fmt: skip
+
+XML_MAX = 4 * 2**20  # bytes; no longer string passes libvirt's own protocol
+DEPTH_MAX = 64
+INTERFACES_MAX = 1024
+VHOST_USER = "vhostuser"
+MODES = ("server", "client")
+OWNER = "libvirt"
+ID_VALUE_MAX = 128  # of a value of external_ids
+NOVA_METADATA = "{http://openstack.org/xmlns/libvirt/nova/"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_QUEUES = re.compile(r"[0-9]{1,4}")
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One ``<interface>``; "" and None: the XML does not say."""
+
+    mac: str  # lower case
+    path: str = ""  # of the vhost-user socket; absolute if it is ours
+    mode: str = ""  # server: QEMU listens; client: QEMU connects
+    alias: str = ""  # net0: running domains only
+    target: str = ""  # name of a device, as virsh domiflist shows it
+    model: str = ""
+    queues: int | None = None
+    index: int = 0  # among all interfaces of the domain, from 0
+    type: str = VHOST_USER  # as in the XML: network, bridge, ...
+    source: str = ""  # of the other types: the network's or the bridge's name
+
+
+@dataclass(frozen=True, slots=True)
+class DomainXml:
+    """A domain; ``interfaces`` are those of all types, in the order of the XML."""
+
+    name: str
+    uuid: str  # lower case, with dashes
+    interfaces: tuple[Interface, ...] = ()
+    shared_memory: bool = False  # as libvirt wants it of a domain with vhost-user interfaces
+    ports: Mapping[str, PortSettings] = field(default_factory=dict)  # by MAC
+    refused: Mapping[str, InvalidInput] = field(default_factory=dict)  # by MAC; "": concerns all
+    nova: bool = False  # Nova made it: its ports are Nova's and Neutron's
+
+    @property
+    def vhost_users(self) -> tuple[Interface, ...]:
+        """The interfaces that a switch in user space could have."""
+        return tuple(each for each in self.interfaces if each.type == VHOST_USER)
+
+    def settings(self, mac: str) -> PortSettings | None:
+        """What the metadata say about that interface; raises InvalidInput if they are wrong."""
+        for key in (mac, ""):
+            if key in self.refused:
+                raise self.refused[key]
+        return self.ports.get(mac)
+
+
+# ---- reading ----
+
+
+class _Bounded(ET.TreeBuilder):
+    """Refuses what libvirt never writes: a document type (entities), and deep nesting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = 0
+
+    def doctype(self, name: str, *_: object) -> NoReturn:
+        raise InvalidInput("domain XML", None, "has a document type", "Remove the DOCTYPE.")
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
+        self._depth += 1
+        if self._depth > DEPTH_MAX:
+            raise InvalidInput("domain XML", None, f"is nested deeper than {DEPTH_MAX} elements")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> ET.Element:
+        self._depth -= 1
+        return super().end(tag)
+
+
+def parse_domain(text: bytes | str) -> DomainXml:
+    """The domain; raises InvalidInput for XML that is none.
+
+    What is wrong in the metadata is told apart by interface, see ``refused``.
+    """
+    root = _parsed(text)
+    if root.tag != "domain":
+        raise InvalidInput("domain XML", None, f"begins with <{root.tag}>, not <domain>")
+    uuid = (root.findtext("uuid") or "").strip().lower()
+    if not _UUID.fullmatch(uuid):
+        raise InvalidInput("uuid of the domain", uuid, "is no UUID", "Use 'virsh dumpxml'.")
+    found = root.findall("devices/interface")
+    if len(found) > INTERFACES_MAX:
+        raise InvalidInput("domain XML", None, f"has more than {INTERFACES_MAX} interfaces")
+    interfaces = tuple(_interface(element, index) for index, element in enumerate(found))
+    metadata = root.find("metadata")
+    ports, refused = port_xml.read_ports(metadata)
+    return DomainXml(
+        name=root.findtext("name") or "",
+        uuid=uuid,
+        interfaces=interfaces,
+        shared_memory=_shared_memory(root),
+        ports=ports,
+        refused=refused,
+        nova=metadata is not None and any(each.tag.startswith(NOVA_METADATA) for each in metadata),
+    )
+
+
+def _parsed(text: bytes | str) -> ET.Element:
+    if len(text) > XML_MAX:
+        raise InvalidInput("domain XML", None, f"is longer than {XML_MAX} bytes")
+    parser = ET.XMLParser(target=_Bounded())
+    try:
+        parser.feed(text)
+        root = parser.close()
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise InvalidInput("domain XML", None, f"cannot be read: {error}") from None
+    assert isinstance(root, ET.Element)
+    return root
+
+
+def _interface(element: ET.Element, index: int) -> Interface:
+    def value(child: str, attribute: str) -> str:
+        found = element.find(child)
+        return "" if found is None else found.get(attribute, "")
+
+    kind = element.get("type", "")
+    queues = value("driver", "queues")
+    mac = value("mac", "address")
+    return Interface(
+        # libvirt gives one that has none when the domain is defined: not before.
+        mac=canonical_mac(mac, "mac of an interface") if mac else "",
+        path=value("source", "path") if kind == VHOST_USER else "",
+        mode=value("source", "mode") if kind == VHOST_USER else "",
+        alias=value("alias", "name"),
+        target=value("target", "dev"),
+        model=value("model", "type"),
+        queues=int(queues) if _QUEUES.fullmatch(queues) else None,
+        index=index,
+        type=kind,
+        source=value("source", kind) if kind not in ("", VHOST_USER) else "",
+    )
+
+
+def _shared_memory(root: ET.Element) -> bool:
+    """libvirt's rule: all cells are shared, by their own word or by that of the whole."""
+    access = root.find("memoryBacking/access")
+    whole = "" if access is None else access.get("mode", "")
+    cells = root.findall("cpu/numa/cell")
+    return all(cell.get("memAccess", whole) == "shared" for cell in cells) if cells else (
+        whole == "shared")  # fmt: skip
+
+
+# ---- what uswitchd is asked for ----
+
+
+def port_name(domain: DomainXml, mac: str) -> str:
+    """At most 64 characters, as names of ports are: a UUID, a dash, twelve hexadecimal digits."""
+    return f"{domain.uuid}-{mac.replace(':', '')}"
+
+
+def external_ids(domain: DomainXml, mac: str, uri: str = "") -> dict[str, str]:
+    """Whose port it is; ``uri`` is that of libvirt's driver, "" if not known."""
+    plain = "".join(c if c.isprintable() else "?" for c in domain.name)[:ID_VALUE_MAX]
+    known = {"owner": OWNER, "domain": plain, "domain-uuid": domain.uuid, "mac": mac, "uri": uri}
+    return {key: value for key, value in known.items() if value}
+
+
+def settings_to_port(
+    domain: DomainXml,
+    interface: Interface,
+    settings: PortSettings | None,
+    defaults: HostSettings,
+    uri: str = "",
+) -> dict[str, Any]:
+    """The port of a vhost-user interface, whole, as ``port.ensure`` takes it.
+
+    Every member that the metadata can set is there, so that what was taken
+    out of them goes back to its default.  Raises InvalidInput.
+    """
+    if not interface.mac or not interface.path or interface.mode not in MODES:
+        raise InvalidInput(
+            "interface", interface.mac or f"number {interface.index}",
+            "has no MAC address, no socket path or no mode of its socket",
+            "Give it <source type='unix' path='...' mode='server'/>.",
+        )  # fmt: skip
+    wanted = settings or PortSettings(interface.mac)
+    segment = wanted.segment
+    if segment is None and not wanted.trunk:
+        segment = defaults.default_segment
+    port: dict[str, Any] = {
+        "name": port_name(domain, interface.mac),
+        "type": "vhost-user",
+        "path": interface.path,
+        "mode": interface.mode,
+        "queues": interface.queues,
+        "segment": segment or None,
+        "trunk": [{"vid": row.vid, "segment": row.segment} for row in wanted.trunk],
+        "admin_up": wanted.admin_up is not False,
+        "description": wanted.description or "",
+        "external_ids": external_ids(domain, interface.mac, uri),
+        "guard": None,
+    }
+    for member in port_xml.NUMBERS:
+        port[member] = getattr(wanted, member)
+    if wanted.guard is not None:
+        port["guard"] = {"pairs": [{"mac": pair.mac, "ip": pair.ip} for pair in wanted.guard]}
+    return port
+
+
+# ---- writing ----
+
+
+def with_metadata(text: str, mac: str, settings: PortSettings | None) -> str:
+    """The XML with the entry of that interface replaced, added, or (None) taken out.
+
+    Raises InvalidInput for XML that parse_domain() refuses.
+    """
+    mac = canonical_mac(mac, "mac")
+    document, root = _document(text)
+    metadata = _child(root, "", "metadata")
+    ports = None if metadata is None else _child(metadata, port_xml.NAMESPACE, "ports")
+    if ports is not None:
+        for each in ports.getElementsByTagNameNS(port_xml.NAMESPACE, "port"):
+            if each.getAttribute("mac").lower() == mac:
+                ports.removeChild(each)
+    if settings is not None:
+        if metadata is None:
+            metadata = root.appendChild(document.createElement("metadata"))
+        if ports is None:
+            ports = metadata.appendChild(_new(document, "ports"))
+            ports.setAttribute(f"xmlns:{port_xml.PREFIX}", port_xml.NAMESPACE)
+        ports.appendChild(_port_element(document, settings, ports.prefix or ""))
+    elif ports is not None and not any(each.nodeType == each.ELEMENT_NODE
+                                       for each in ports.childNodes):
+        ports.parentNode.removeChild(ports)
+    return str(root.toxml())
+
+
+def with_paths(text: str, paths: Mapping[str, str]) -> str:
+    """The XML with other socket paths; ``paths``: by the MAC address of a vhost-user interface."""
+    _, root = _document(text)
+    for interface in root.getElementsByTagName("interface"):
+        if interface.getAttribute("type") != VHOST_USER:
+            continue
+        mac, source = _child(interface, "", "mac"), _child(interface, "", "source")
+        path = paths.get(mac.getAttribute("address").lower()) if mac is not None else None
+        if path is not None and source is not None:
+            source.setAttribute("path", path)
+    return str(root.toxml())
+
+
+def _document(text: str) -> tuple[minidom.Document, Any]:
+    """(document, its root): minidom keeps prefixes and the order of attributes."""
+    parse_domain(text)  # refuses what is no domain, or is no harmless one
+    from xml.dom import minidom
+
+    document = minidom.parseString(text)
+    return document, document.documentElement
+
+
+def _child(parent: Any, namespace: str, name: str) -> Any:
+    """The first child element of that name, or None."""
+    for node in parent.childNodes:
+        if node.nodeType == node.ELEMENT_NODE and node.localName == name and (
+            (node.namespaceURI or "") == namespace
+        ):  # fmt: skip
+            return node
+    return None
+
+
+def _new(document: minidom.Document, name: str, prefix: str = port_xml.PREFIX) -> Any:
+    return document.createElementNS(port_xml.NAMESPACE, f"{prefix}:{name}" if prefix else name)
+
+
+def _port_element(document: minidom.Document, settings: PortSettings, prefix: str) -> Any:
+    element = _new(document, "port", prefix)
+    for name, value in port_xml.attributes(settings).items():
+        element.setAttribute(name, value)
+    for local, attributes in port_xml.children(settings):
+        child = element.appendChild(_new(document, local, prefix))
+        for name, value in attributes.items():
+            child.setAttribute(name, value)
+    return element
