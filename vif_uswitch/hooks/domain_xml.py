@@ -268,7 +268,7 @@ def with_metadata(text: str, mac: str, settings: PortSettings | None) -> str:
     return str(root.toxml())
 
 
-def with_paths(text: str, paths: Mapping[str, str]) -> str:
+def with_paths(text: bytes | str, paths: Mapping[str, str]) -> str:
     """The XML with other socket paths; ``paths``: by the MAC address of a vhost-user interface."""
     _, root = _document(text)
     for interface in root.getElementsByTagName("interface"):
@@ -281,7 +281,7 @@ def with_paths(text: str, paths: Mapping[str, str]) -> str:
     return str(root.toxml())
 
 
-def _document(text: str) -> tuple[minidom.Document, Any]:
+def _document(text: bytes | str) -> tuple[minidom.Document, Any]:
     """(document, its root): minidom keeps prefixes and the order of attributes."""
     parse_domain(text)  # refuses what is no domain, or is no harmless one
     from xml.dom import minidom

@@ -9,11 +9,14 @@ Standard library only.
 
 from __future__ import annotations
 
-import configparser
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vif_uswitch.exceptions import InvalidInput
+
+if TYPE_CHECKING:
+    import configparser
 
 DEFAULT_PATH = "/etc/uswitch/libvirt.conf"
 PATH_VARIABLE = "USWITCH_LIBVIRT_CONF"
@@ -48,6 +51,8 @@ def load(path: str | None = None) -> HostSettings:
 
 def parse(text: str, path: str) -> HostSettings:
     """``path`` is for errors."""
+    import configparser  # not for a host without such a file: the hook starts with every guest
+
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(text, path)

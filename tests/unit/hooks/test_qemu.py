@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hook as libvirt runs it: arguments, XML, exit status; with a uswitchd that is scripted."""
+
+from __future__ import annotations
+
+import io
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.scripted_uswitchd import Scripted
+from vif_uswitch.exceptions import Conflict, InvalidInput, NotFound
+from vif_uswitch.hooks import domain_xml, qemu, settings
+
+UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+MAC = "52:54:00:aa:bb:01"
+NAME = f"{UUID}-525400aabb01"
+
+
+class Bed:
+    """A directory of sockets, the host's settings, and a uswitchd with a few ports."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.vhost = directory / "vhost"
+        self.vhost.mkdir()
+        self.control = str(directory / "c.sock")
+        self.ports: list[dict[str, Any]] = []
+        self.errors: dict[str, Exception] = {}  # by method
+        self.reason = ""
+        self.configure()
+
+    def configure(self, more: str = "", deadline_s: float = 0.5) -> None:
+        text = f"[libvirt]\ncontrol_socket = {self.control}\ndeadline_s = {deadline_s}\n{more}\n"
+        (self.directory / "libvirt.conf").write_text(text)
+
+    def answer(self, method: str, params: dict[str, Any]) -> Any:
+        if method in self.errors:
+            raise self.errors[method]
+        if method == "show":
+            return {"daemon": {"vhost_socket_dir": str(self.vhost)}}
+        if method == "port.list":
+            return {"ports": self.ports, "next": ""}
+        if method == "port.ensure":
+            return {"port": {"link": "waiting", "reason": self.reason, **params["port"]},
+                    "created": True, "changed": False}
+        assert method == "port.delete"
+        return {"existed": True}
+
+    def uswitchd(self) -> Scripted:
+        return Scripted(self.control, self.answer)
+
+    def port(self, **more: Any) -> dict[str, Any]:
+        return {"name": NAME, "path": f"{self.vhost}/a.sock", "mode": "server", "link": "up",
+                "external_ids": {"owner": "libvirt", "domain-uuid": UUID}, **more}
+
+    def xml(self, path: str = "", metadata: str = "") -> str:
+        return (f"<domain><name>vm1</name><uuid>{UUID}</uuid><metadata>{metadata}</metadata>"
+                f"<devices><interface type='vhostuser'><mac address='{MAC}'/>"
+                f"<source type='unix' path='{path or self.vhost / 'a.sock'}' mode='server'/>"
+                "</interface></devices></domain>")
+
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bed:
+    monkeypatch.setenv(settings.PATH_VARIABLE, str(tmp_path / "libvirt.conf"))
+    return Bed(tmp_path)
+
+
+@pytest.fixture
+def run(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> Run:
+    def call(operation: str, xml: str | bytes = "") -> int:
+        text = xml or bed.xml()
+        data = text if isinstance(text, bytes) else text.encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        return qemu.main(["vm1", operation, "begin", "-"])
+
+    return call
+
+
+def port_entry(attributes: str) -> str:
+    return (f"<u:ports xmlns:u='urn:vif-uswitch:domain:1'><u:port mac='{MAC}' {attributes}/>"
+            "</u:ports>")
+
+
+# ---- prepare ----
+
+
+def test_prepare_makes_the_port(bed: Bed, run: Run) -> None:
+    with bed.uswitchd() as uswitchd:
+        assert run("prepare", bed.xml(metadata=port_entry("segment='blue'"))) == 0
+    method, params = uswitchd.asked[-1]
+    assert method == "port.ensure" and params["create_segments"] is True
+    assert params["port"]["name"] == NAME and params["port"]["segment"] == "blue"
+    assert [method for method, _ in uswitchd.asked] == ["show", "port.list", "port.ensure"]
+
+
+def test_prepare_leaves_other_switches_sockets_alone(bed: Bed, run: Run) -> None:
+    with bed.uswitchd() as uswitchd:
+        assert run("prepare", bed.xml("/run/openvswitch/vhu0")) == 0
+    assert [method for method, _ in uswitchd.asked] == ["show"]
+
+
+def test_with_a_directory_in_the_settings_nobody_is_asked_for_it(bed: Bed, run: Run) -> None:
+    bed.configure(f"vhost_socket_dir = {bed.vhost}")
+    assert run("prepare", bed.xml("/run/openvswitch/vhu0")) == 0  # there is no uswitchd
+    with bed.uswitchd() as uswitchd:
+        assert run("prepare") == 0
+    assert [method for method, _ in uswitchd.asked] == ["port.list", "port.ensure"]
+
+
+def test_without_uswitchd_the_guest_would_hang(
+    bed: Bed, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("prepare") == 1
+    said = capsys.readouterr().err
+    assert f"interface {MAC} of domain vm1 gets no port: control socket" in said
+    assert "Start uswitchd" in said
+
+
+def test_without_uswitchd_a_guest_of_another_switch_starts(bed: Bed, run: Run) -> None:
+    before = time.monotonic()
+    bed.configure(deadline_s=30)
+    assert run("prepare", bed.xml("/run/openvswitch/vhu0")) == 0
+    assert time.monotonic() - before < 20, "it was not worth the wait for uswitchd"
+
+
+def test_a_uswitchd_that_is_being_restarted_is_waited_for(bed: Bed, run: Run) -> None:
+    bed.configure(deadline_s=30)
+    late = bed.uswitchd()
+    asked: list[object] = []
+
+    def known(path: str, seconds: float) -> qemu.Uswitchd:
+        return Late(path, seconds)
+
+    class Late(qemu.Uswitchd):
+        """Its uswitchd comes up after the first request has failed."""
+
+        def ask(self, request: Any, again: bool = True) -> Any:
+            try:
+                return super().ask(request, False)
+            except qemu.PASSING:
+                if not again:
+                    raise
+                if not asked:
+                    late.__enter__()
+                asked.append(request)
+                return super().ask(request, again)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(qemu, "Uswitchd", known)
+        assert run("prepare") == 0
+    late.__exit__()
+    assert asked and late.asked[-1][0] == "port.ensure"
+
+
+def test_a_uswitchd_that_says_nothing_costs_the_deadline_and_no_more(
+    bed: Bed, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(bed.control)
+        mute.listen(8)
+        assert run("prepare") == 1
+    assert "in the time the hook has" in capsys.readouterr().err
+
+
+def test_a_refusal_is_told(bed: Bed, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    bed.errors["port.ensure"] = InvalidInput("mtu", 5, "is too small", "Use 68 or more.")
+    with bed.uswitchd():
+        assert run("prepare", bed.xml(metadata=port_entry("mtu='5'"))) == 1
+    said = capsys.readouterr().err
+    assert said == (f"uswitch: interface {MAC} of domain vm1 gets no port: mtu 5: is too small."
+                    " Use 68 or more.\n")
+
+
+def test_wrong_metadata_are_told(
+    bed: Bed, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bed.uswitchd() as uswitchd:
+        assert run("prepare", bed.xml(metadata=port_entry("segmnt='blue'"))) == 1
+    assert "attribute segmnt" in capsys.readouterr().err
+    assert "port.ensure" not in dict(uswitchd.asked)
+
+
+def test_wrong_settings_concern_our_guests_only(
+    bed: Bed, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USWITCH_SOCKET", bed.control)
+    (bed.directory / "libvirt.conf").write_text("[libvirt]\ncolour = red\n")
+    with bed.uswitchd():
+        assert run("prepare", bed.xml("/run/openvswitch/vhu0")) == 0
+        assert run("prepare") == 1
+        assert "option colour: is unknown" in capsys.readouterr().err
+        assert run("migrate") == 1
+
+
+def test_a_port_that_somebody_made_by_hand_serves_as_well(bed: Bed, run: Run) -> None:
+    bed.errors["port.ensure"] = Conflict("path", "", "is the socket of port web")
+    bed.ports = [bed.port(name="web", external_ids={})]
+    with bed.uswitchd() as uswitchd:
+        assert run("prepare") == 0
+        bed.ports[0]["mode"] = "client"
+        assert run("prepare") == 1
+    assert "port.delete" not in dict(uswitchd.asked)
+
+
+def test_a_directory_closed_to_uswitchd_is_told(
+    bed: Bed, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bed.reason = "a.sock: Permission denied"
+    with bed.uswitchd():
+        assert run("prepare") == 1
+    assert "was denied access" in capsys.readouterr().err
+
+
+# ---- release, reconnect ----
+
+
+def test_release_deletes_the_domains_ports(bed: Bed, run: Run) -> None:
+    bed.ports = [bed.port(), bed.port(name="hot-plugged")]
+    with bed.uswitchd() as uswitchd:
+        assert run("release") == 0
+    assert uswitchd.asked[0] == ("port.list", {
+        "cursor": "", "segment": None,
+        "external_id": {"key": "domain-uuid", "value": UUID},
+    })
+    deleted = [params["name"] for method, params in uswitchd.asked if method == "port.delete"]
+    assert deleted == [NAME, "hot-plugged"]
+
+
+def test_reconnect_makes_missing_ports(bed: Bed, run: Run) -> None:
+    with bed.uswitchd() as uswitchd:
+        assert run("reconnect") == 0
+        bed.ports = [bed.port()]
+        assert run("reconnect") == 0
+    assert [method for method, _ in uswitchd.asked].count("port.ensure") == 1
+
+
+@pytest.mark.parametrize("error", [None, NotFound("segment", "blue", "is gone")])
+def test_reconnect_never_fails(bed: Bed, run: Run, error: Exception | None) -> None:
+    """libvirt would kill a guest that runs."""
+    if error is None:
+        assert run("reconnect") == 0  # nobody answers
+    else:
+        bed.errors = {"port.ensure": error}
+        with bed.uswitchd():
+            assert run("reconnect") == 0
+    assert run("reconnect", b"<domain") == 0
+    assert run("reconnect", bed.xml(metadata=port_entry("mtu='x'"))) == 0
+
+
+def test_not_even_by_a_defect(bed: Bed, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(text: bytes) -> domain_xml.DomainXml:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(qemu, "parse_domain", broken)
+    assert run("reconnect") == 0
+    assert run("prepare") == 1
+
+
+# ---- migrate, restore ----
+
+
+@pytest.mark.parametrize("operation", ["migrate", "restore"])
+def test_paths_of_another_host(
+    bed: Bed, run: Run, operation: str, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with bed.uswitchd():
+        assert run(operation, bed.xml("/far/web.sock", port_entry("description='ö'"))) == 0
+    found = domain_xml.parse_domain(capsysbinary.readouterr().out)
+    assert [each.path for each in found.vhost_users] == [f"{bed.vhost}/web.sock"]
+    assert found.ports[MAC].description == "ö"
+
+
+def test_what_needs_no_change_is_not_printed(
+    bed: Bed, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bed.uswitchd():
+        assert run("migrate") == 0
+        assert run("migrate", bed.xml("/far/web.sock")) == 0
+    assert capsys.readouterr().out == ""
+
+
+# ---- the program ----
+
+
+@pytest.mark.parametrize("xml", [
+    b"vhostuser", b"<domain type='vhostuser'>", b"<domain/>", b"\xff" * 100,
+    b"<domain>" + b"<!-- vhostuser -->" * 300_000 + b"</domain>",
+])
+def test_what_is_no_domain_stops_the_start(
+    bed: Bed, run: Run, xml: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("prepare", xml) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("uswitch: prepare of domain vm1: ") and len(said) < 400
+
+
+def test_other_operations_are_none_of_ours(bed: Bed, run: Run) -> None:
+    assert run("start") == run("attach") == 0
+
+
+def test_by_hand_it_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert qemu.main([]) == 2
+    assert "run by libvirt" in capsys.readouterr().err

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The script that libvirt calls: what it does not need Python for, and how it finds it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHIM = Path(__file__).resolve().parents[3] / "etc/libvirt/hooks/qemu.d/50-uswitch"
+PLAIN = "<domain><name>a b</name><interface type='network'/></domain>"
+VHOST = "<domain><interface type='vhostuser'/>\n\\n%s \"quoted\" ö</domain>"
+METADATA = '<domain><uswitch:ports xmlns:uswitch="urn:vif-uswitch:domain:1"/></domain>'
+NOTING = """#!/bin/sh
+for word in "$@"; do printf '%s\\n' "$word" >> "$0.words"; done
+cat > "$0.stdin"
+exit 3
+"""
+
+
+class Called:
+    """A python3 that notes how it was called."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.program = directory / "python3"
+        self.program.write_text(NOTING)
+        self.program.chmod(0o755)
+
+    def hook(self, operation: str, xml: str) -> int:
+        path = f"{self.directory}:{os.environ['PATH']}"
+        return subprocess.run(
+            ["sh", SHIM, "the domain", operation, "begin", "-"], input=xml.encode(), timeout=30,
+            check=False, env={"PATH": path},
+        ).returncode  # fmt: skip
+
+    def words(self) -> list[str]:
+        path = Path(f"{self.program}.words")
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def called(tmp_path: Path) -> Called:
+    return Called(tmp_path)
+
+
+@pytest.mark.skipif(Path("/opt/uswitch/bin/python3").exists(), reason="installed in /opt/uswitch")
+@pytest.mark.parametrize("operation", ["prepare", "release", "reconnect", "migrate", "restore"])
+@pytest.mark.parametrize("xml", [VHOST, METADATA])
+def test_it_hands_over_what_may_be_ours(called: Called, operation: str, xml: str) -> None:
+    assert called.hook(operation, xml) == 3
+    words = called.words()
+    assert words[0] == "-I" and words[-4:] == ["the domain", operation, "begin", "-"]
+    assert Path(f"{called.program}.stdin").read_text() == f"{xml}\n"
+
+
+@pytest.mark.parametrize(("operation", "xml"), [
+    ("prepare", PLAIN), ("release", PLAIN), ("prepare", ""),
+    ("start", VHOST), ("started", VHOST), ("stopped", VHOST), ("attach", VHOST), ("", VHOST),
+])
+def test_it_ends_without_python_for_all_others(called: Called, operation: str, xml: str) -> None:
+    assert called.hook(operation, xml) == 0
+    assert called.words() == []
+
+
+def test_the_package_is_found_by_its_python(tmp_path: Path) -> None:
+    """The real thing: what is no domain is refused by our code, not by a missing module."""
+    (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "python3").chmod(0o755)
+    done = subprocess.run(
+        ["sh", SHIM, "vm1", "prepare", "begin", "-"], input="<vhostuser/>", timeout=60, check=False,
+        text=True, capture_output=True, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == ("uswitch: prepare of domain vm1: domain XML: begins with <vhostuser>,"
+                           " not <domain>\n")
+
+
+def test_it_can_be_run() -> None:
+    assert os.access(SHIM, os.X_OK)

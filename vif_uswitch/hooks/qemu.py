@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hook that libvirt runs when a domain starts, ends, moves, or is found again.
+
+libvirt calls ``/etc/libvirt/hooks/qemu.d/50-uswitch DOMAIN OPERATION ...`` with
+the domain's XML as standard input, and waits.  The shell script there leaves at
+once when there is no vhost-user interface, else it comes here.
+
+    prepare           makes the ports; fails, and with it the start, where the guest
+                      would hang or be without a network
+    release           deletes them; uswitchd removes a socket that QEMU left
+    reconnect         makes those that are missing; never fails: libvirt would kill the guest
+    migrate, restore  prints the XML with socket paths of this host, or nothing
+
+All of it within ``deadline_s``.  libvirt is never called back (it would wait
+for us).  Standard library only, and little of it: this runs at each start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from vif_uswitch.client import Client, default_socket
+from vif_uswitch.exceptions import (
+    Busy,
+    Conflict,
+    DaemonUnreachable,
+    InvalidInput,
+    TimedOut,
+    Unavailable,
+    USwitchError,
+    shown,
+)
+from vif_uswitch.hooks import plan, settings
+from vif_uswitch.hooks.domain_xml import XML_MAX, DomainXml, parse_domain, with_paths
+from vif_uswitch.hooks.settings import HostSettings
+
+T = TypeVar("T")
+
+PASSING = (DaemonUnreachable, Busy, Unavailable)  # uswitchd may be restarting
+PAUSE_S = 0.1
+AFTERWARDS_S = 1.0
+"""For operations that nobody can make wait for a uswitchd that is away: there is no guest any
+more, or it runs and is connected."""
+NAME = "uswitch"
+
+
+class Uswitchd:
+    """uswitchd, asked again until the deadline as long as the failure may pass."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        self.path = path
+        self._deadline = time.monotonic() + seconds
+
+    def ask(self, request: Callable[[Client], T], again: bool = True) -> T:
+        """The answer to ``request``; raises the last failure, a USwitchError."""
+        while True:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimedOut("uswitchd", None, "did not do all of it in the time the hook has",
+                               "See deadline_s in /etc/uswitch/libvirt.conf.")
+            try:
+                with Client(self.path, left) as client:
+                    return request(client)
+            except PASSING:
+                if not again or self._deadline - time.monotonic() < 2 * PAUSE_S:
+                    raise
+            time.sleep(PAUSE_S)
+
+
+class Host:
+    """What of this host an operation needs."""
+
+    def __init__(self, operation: str) -> None:
+        self.uri = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
+        self.wrong: InvalidInput | None = None  # of the settings
+        try:
+            self.settings = settings.load()
+        except InvalidInput as error:
+            self.settings, self.wrong = HostSettings(), error
+        seconds = self.settings.deadline_s
+        if operation in ("release", "reconnect"):
+            seconds = min(seconds, AFTERWARDS_S)
+        self.uswitchd = Uswitchd(self.settings.control_socket or default_socket(), seconds)
+
+    def directory(self) -> str:
+        """Of vhost-user sockets.  Of a uswitchd that is away: where they are by default."""
+        if self.settings.vhost_socket_dir:
+            return self.settings.vhost_socket_dir
+        try:
+            shown_ = self.uswitchd.ask(Client.show, again=False)
+            return str(shown_["daemon"]["vhost_socket_dir"])
+        except USwitchError:
+            return os.path.join(os.path.dirname(self.uswitchd.path), "vhost")
+
+    def known(self, domain: DomainXml) -> list[plan.Port]:
+        """The ports of uswitchd that name this domain."""
+        return self.uswitchd.ask(
+            lambda client: client.port_list(external_id=("domain-uuid", domain.uuid))
+        )
+
+
+# ---- operations: each returns the exit status ----
+
+
+def prepare(domain: DomainXml, host: Host) -> int:
+    directory = host.directory()
+    interfaces = plan.ours(domain, directory)
+    if not interfaces:
+        return 0
+    failures: list[tuple[str, USwitchError]] = []
+    try:
+        if host.wrong is not None:
+            raise host.wrong
+        plan_ = plan.prepare(domain, host.known(domain), directory, host.settings, host.uri)
+        failures += plan_.refused
+        for text in plan_.notes:
+            note(f"domain {shown(domain.name)}: {text}")
+        for name in plan_.delete:
+            delete(host, name)
+    except USwitchError as error:
+        failures.append((interfaces[0].mac, error))
+    else:
+        for port in plan_.make:
+            try:
+                make(host, port)
+            except USwitchError as error:
+                failures.append((port["external_ids"]["mac"], error))
+    for mac, failure in failures:
+        complain(f"interface {mac} of domain {shown(domain.name)} gets no port: {failure}")
+    return 1 if failures else 0
+
+
+def release(domain: DomainXml, host: Host) -> int:
+    for name in plan.release(domain, host.known(domain)).delete:
+        delete(host, name)
+    return 0
+
+
+def reconnect(domain: DomainXml, host: Host) -> int:
+    known = host.known(domain)
+    plan_ = plan.reconnect(domain, known, host.directory(), host.settings, host.uri)
+    for mac, error in plan_.refused:
+        note(f"interface {mac} of domain {shown(domain.name)}: {error}")
+    for name in plan_.delete:
+        delete(host, name)
+    for port in plan_.make:
+        try:
+            make(host, port)
+        except USwitchError as error:
+            note(f"port {port['name']} of domain {shown(domain.name)}: {error}")
+    return 0
+
+
+def move(domain: DomainXml, host: Host, xml: bytes) -> int:
+    """Migration and restore: the one place where libvirt takes XML from a hook."""
+    paths = plan.moved(domain, host.directory())
+    if paths:
+        sys.stdout.buffer.write(with_paths(xml, paths).encode())
+        sys.stdout.flush()
+    return 0
+
+
+def make(host: Host, port: plan.Port) -> None:
+    """The port as wanted, unless somebody else's has its socket."""
+    try:
+        made = host.uswitchd.ask(lambda client: client.port_ensure(port, create_segments=True))
+        plan.check_reachable(made["port"])
+    except Conflict as error:
+        plan.occupied(port, host.uswitchd.ask(Client.port_list), error)
+
+
+def delete(host: Host, name: str) -> None:
+    host.uswitchd.ask(lambda client: client.port_delete(name))
+
+
+# ---- the program ----
+
+
+def complain(text: str) -> None:
+    """libvirt shows this, together with its own words, if the exit status is not 0."""
+    print(f"{NAME}: {text}", file=sys.stderr)
+
+
+def note(text: str) -> None:
+    """For an administrator: what a hook says that succeeds, libvirt throws away."""
+    import syslog
+
+    syslog.openlog("uswitch-libvirt", syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_WARNING, text)
+    complain(text)
+
+
+def run(name: str, operation: str, xml: bytes) -> int:
+    """The exit status for one call of the hook; raises USwitchError."""
+    domain = parse_domain(xml)
+    host = Host(operation)
+    if operation == "prepare":
+        return prepare(domain, host)
+    if operation == "release":
+        return release(domain, host)
+    if operation == "reconnect":
+        return reconnect(domain, host)
+    if operation in ("migrate", "restore"):
+        if host.wrong is not None:
+            raise host.wrong
+        return move(domain, host, xml)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``argv``: DOMAIN OPERATION ..., as libvirt gives them."""
+    words = sys.argv[1:] if argv is None else argv
+    if len(words) < 2:
+        complain("is run by libvirt, as a hook: DOMAIN OPERATION, and XML as standard input")
+        return 2
+    name, operation = words[0], words[1]
+    try:
+        status = run(name, operation, sys.stdin.buffer.read(XML_MAX + 1))
+    except USwitchError as error:
+        note(f"{shown(operation)} of domain {shown(name)}: {error}")
+        status = 1
+    except Exception as error:
+        note(f"{shown(operation)} of domain {shown(name)}: a defect of the hook: {error!r}")
+        status = 1
+    return 0 if operation == "reconnect" else status
