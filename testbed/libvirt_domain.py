@@ -31,10 +31,14 @@ class Domain:
         self.log = libvirt.guests / f"{name}.log"
         self.commands = CommandPort(libvirt.guests / f"{name}.cmd", libvirt.check)
 
-    def wait_ready(self, timeout: float = BOOT_SECONDS) -> None:
-        """Wait until the guest's init serves commands."""
+    def boots(self) -> int:
+        """How often the guest's init has come as far as serving commands, under this QEMU."""
+        return self.log.read_bytes().count(READY_MARK) if self.log.exists() else 0
+
+    def wait_ready(self, boots: int = 1, timeout: float = BOOT_SECONDS) -> None:
+        """Wait until the guest's init serves commands, for the first time or another one."""
         deadline = time.monotonic() + timeout
-        while not (self.log.exists() and READY_MARK in self.log.read_bytes()):
+        while self.boots() < boots:
             self.libvirt.check()
             if time.monotonic() > deadline:
                 said = self.log.read_text(errors="replace")[-1500:] if self.log.exists() else ""
@@ -57,7 +61,7 @@ class Domain:
         for path in (self.log, self.commands.path):
             path.unlink(missing_ok=True)
         self.libvirt.virsh("start", self.name)
-        self.wait_ready(timeout)
+        self.wait_ready(timeout=timeout)
 
     def kill(self) -> None:
         """SIGKILL QEMU, as the out-of-memory killer would, and wait until libvirt knows."""
