@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from vif_uswitch.exceptions import InvalidInput
 from vif_uswitch.hooks.settings import PATH_VARIABLE, HostSettings, load, parse
+
+SAMPLE = Path(__file__).resolve().parents[3] / "etc/libvirt/libvirt.conf.sample"
 
 
 def test_without_a_file_everything_is_a_default(tmp_path: Path) -> None:
@@ -52,3 +56,11 @@ def test_what_is_no_such_file_at_all(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.conf").write_bytes(content)
     with pytest.raises(InvalidInput, match=r"cannot be read|longer than"):
         load(str(tmp_path / "x.conf"))
+
+
+def test_the_sample_names_every_option_with_its_default() -> None:
+    text = SAMPLE.read_text()
+    assert parse(text, "sample") == HostSettings()
+    uncommented = re.sub(r"(?m)^#(\w+ =)", r"\1", text)
+    assert parse(uncommented, "sample") == HostSettings()
+    assert set(re.findall(r"(?m)^#(\w+) =", text)) == {each.name for each in fields(HostSettings)}
