@@ -86,7 +86,7 @@ def available(*, manager: bool = False) -> str | None:
 
 
 def install(prefix: Path) -> None:
-    """What pip puts below /opt/uswitch: this interpreter's programs, and setup.cfg's data files."""
+    """What pip puts below /opt/uswitch: this environment, and setup.cfg's data files."""
     prefix.mkdir()
     (prefix / "bin").symlink_to(Path(sys.prefix) / "bin")
     setup = configparser.ConfigParser()
