@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``list``, ``check`` and ``watch`` read: domains from libvirt, ports from uswitchd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from vif_uswitch.client import Client
+from vif_uswitch.domain import check, interfaces, reach, tree
+from vif_uswitch.domain.affect import Affect, each, everything
+from vif_uswitch.domain.connect import Guest, Hypervisor
+from vif_uswitch.exceptions import NotFound, USwitchError
+from vif_uswitch.hooks.domain_xml import parse_domain
+
+Json = dict[str, Any]
+
+
+def guests(hypervisor: Hypervisor, names: Iterable[str]) -> list[Guest]:
+    """Those that are named, or all."""
+    wanted = list(names)
+    return [hypervisor.guest(name) for name in wanted] if wanted else hypervisor.guests()
+
+
+def rows(hypervisor: Hypervisor, client: Client, names: Iterable[str]) -> list[Json]:
+    """Interfaces of running guests as they are, of others as they will be."""
+    ports = interfaces.by_path(client.port_list())
+    found: list[Json] = []
+    chosen = list(names)
+    for guest in guests(hypervisor, chosen):
+        try:
+            state = guest.state()
+            which = Affect.LIVE if state.active else Affect.CONFIG
+            domain = parse_domain(guest.xml(which, secrets=False))
+        except NotFound:
+            if chosen:
+                raise
+            continue  # it went while we looked at others
+        for row in interfaces.rows(domain, ports):
+            found.append({**row, "state": "running" if state.active else "shut off"})
+    return found
+
+
+def switch(client: Client) -> check.Switch | USwitchError:
+    try:
+        daemon = client.show()["daemon"]
+        ports = interfaces.by_path(client.port_list())
+    except USwitchError as error:
+        return error
+    return check.Switch(daemon["vhost_socket_dir"], ports, reach.who_is(daemon["pid"]))
+
+
+def findings(guest: Guest, client: Client) -> list[check.Finding]:
+    known = switch(client)
+    found: list[check.Finding] = []
+    for which in each(everything(guest.state())):
+        text = guest.xml(which, secrets=False)
+        side = check.Side(which, parse_domain(text), tuple(tree.interfaces(tree.parse(text))))
+        found += check.check(side, known)
+    return check.merged(found)
