@@ -101,12 +101,12 @@ def register(commands: Commands) -> None:
 def wait_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="wait until the link is up")
     parser.add_argument(
-        "--wait-timeout", type=_seconds, default=60.0, metavar="SECONDS",
+        "--wait-timeout", type=seconds, default=60.0, metavar="SECONDS",
         help="how long --wait waits (default: 60)",
     )  # fmt: skip
 
 
-def _seconds(argument: str) -> float:
+def seconds(argument: str) -> float:
     try:
         value = float(argument)
     except ValueError:

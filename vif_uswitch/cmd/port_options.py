@@ -14,11 +14,7 @@ Json = dict[str, Any]
 
 def changeable(parser: argparse.ArgumentParser) -> None:
     option = parser.add_argument
-    option("--segment", metavar="SEGMENT", help="segment of its untagged frames")
-    option(
-        "--trunk", metavar="VID:SEGMENT", action="append", type=_trunk_row,
-        help="segment of frames with this VLAN id; repeat it for more rows (replaces all rows)",
-    )  # fmt: skip
+    network_options(parser)
     option(
         "--mac", metavar="MAC", action="append",
         help="pin this address to the port; repeat it for more (replaces all)",
@@ -28,15 +24,25 @@ def changeable(parser: argparse.ArgumentParser) -> None:
         help="queue pairs its guest may use, 1 to 8; counts from the next connection on",
     )  # fmt: skip
     option(
-        "--allow", metavar="MAC[=IP[/N]]", action="append", type=_pair,
-        help="anti-spoofing: it may send from this MAC address, and from this IP address or prefix"
-        " with it; repeat it for more (replaces all; without any, nothing is checked)",
-    )  # fmt: skip
-    option(
         "--external-id", metavar="KEY=VALUE", action="append", type=key_value,
         help="whose it is, for other programs; repeat it for more",
     )  # fmt: skip
     limit_options(parser)
+
+
+def network_options(parser: argparse.ArgumentParser) -> None:
+    """Where its frames belong, and what they may claim to be."""
+    option = parser.add_argument
+    option("--segment", metavar="SEGMENT", help="segment of its untagged frames")
+    option(
+        "--trunk", metavar="VID:SEGMENT", action="append", type=_trunk_row,
+        help="segment of frames with this VLAN id; repeat it for more rows (replaces all rows)",
+    )  # fmt: skip
+    option(
+        "--allow", metavar="MAC[=IP[/N]]", action="append", type=_pair,
+        help="anti-spoofing: it may send from this MAC address, and from this IP address or prefix"
+        " with it; repeat it for more (replaces all; without any, nothing is checked)",
+    )  # fmt: skip
 
 
 def limit_options(parser: argparse.ArgumentParser) -> None:
@@ -87,13 +93,21 @@ def key_value(argument: str) -> tuple[str, str]:
 
 def changes(args: argparse.Namespace) -> Json:
     """The members of the API's PortChanges that the options name."""
-    named = {"segment": args.segment, "trunk": args.trunk, "macs": args.mac}
+    found = network_changes(args)
+    if args.mac is not None:
+        found["macs"] = args.mac
+    if args.external_id is not None:
+        found["external_ids"] = dict(args.external_id)
+    return found
+
+
+def network_changes(args: argparse.Namespace) -> Json:
+    """What ``network_options()``, ``limit_options()`` and ``--queues`` were given."""
+    named = {"segment": args.segment, "trunk": args.trunk}
     found = {key: value for key, value in named.items() if value is not None}
     found |= limits(args)
     if args.allow is not None:
         found["guard"] = {"pairs": args.allow}
-    if args.external_id is not None:
-        found["external_ids"] = dict(args.external_id)
     if args.down:
         found["admin_up"] = False
     return found

@@ -10,8 +10,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from vif_uswitch.client import Client, default_socket
-from vif_uswitch.cmd import ending, port, port_show, show, stats, tables, uplink, worker
+from vif_uswitch.client import Client
+from vif_uswitch.cmd import (
+    domain,
+    domain_change,
+    ending,
+    port,
+    port_show,
+    show,
+    stats,
+    tables,
+    uplink,
+    worker,
+)
 from vif_uswitch.cmd.doctor import command as doctor
 from vif_uswitch.cmd.parsing import Commands
 
@@ -19,6 +30,7 @@ GROUPS = {
     "port": "ports: add, set, delete, list, show",
     "uplink": "network adapters: add, list, show, delete",
     "segment": "broadcast domains: add, delete, list, show",
+    "domain": "libvirt's guests: list, check, attach, detach, convert, watch",
     "fdb": "addresses the switch knows: list, flush",
     "worker": "the dataplane's threads: list, show",
 }
@@ -28,7 +40,8 @@ def build() -> Commands:
     commands = Commands()
     for name, text in GROUPS.items():
         commands.group(name, text)
-    for module in (show, port, port_show, uplink, tables, worker, stats, doctor):
+    for module in (show, port, port_show, uplink, tables, worker, domain, domain_change, stats,
+                   doctor):  # fmt: skip
         module.register(commands)
     return commands
 

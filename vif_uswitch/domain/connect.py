@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt as the rest of this room sees it: a few calls, and errors that say what to do.
 
-The only module that imports libvirt.  Calls block, and some may block for as
+What libvirt raises leaves this module as an error of ours.  Calls block, and some may block for as
 long as QEMU does: ``patiently()`` waits for those no longer than its deadline.
 """
 
@@ -137,6 +137,12 @@ class Hypervisor:
     def close(self) -> None:
         with suppress(libvirt.libvirtError):  # it is gone already
             self._connection.close()
+
+    def alive(self) -> bool:
+        try:
+            return bool(self._connection.isAlive())
+        except libvirt.libvirtError:
+            return False
 
     @property
     def short_uri(self) -> str:

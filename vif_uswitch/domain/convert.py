@@ -45,7 +45,6 @@ class Wish:
     words: Sequence[str]
     changes: Json
     mode: str = "server"
-    create_segments: bool = False
     to_virtio: bool = False
     drop: bool = False
 

@@ -11,7 +11,8 @@ from vif_uswitch.domain import check, interfaces, reach, tree
 from vif_uswitch.domain.affect import Affect, each, everything
 from vif_uswitch.domain.connect import Guest, Hypervisor
 from vif_uswitch.exceptions import NotFound, USwitchError
-from vif_uswitch.hooks.domain_xml import parse_domain
+from vif_uswitch.hooks import settings
+from vif_uswitch.hooks.domain_xml import HostSettings, parse_domain
 
 Json = dict[str, Any]
 
@@ -58,3 +59,8 @@ def findings(guest: Guest, client: Client) -> list[check.Finding]:
         side = check.Side(which, parse_domain(text), tuple(tree.interfaces(tree.parse(text))))
         found += check.check(side, known)
     return check.merged(found)
+
+
+def host_settings() -> HostSettings:
+    """What holds for all domains here: the hook reads the same file."""
+    return settings.load()

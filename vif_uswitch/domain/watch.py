@@ -21,17 +21,27 @@ from typing import Any
 
 import libvirt
 
-from vif_uswitch.domain.connect import Hypervisor
+from vif_uswitch.client import Client
+from vif_uswitch.domain import look
+from vif_uswitch.domain.connect import Hypervisor, connect
+from vif_uswitch.exceptions import USwitchError
 
 Json = dict[str, Any]
 Table = dict[tuple[str, str], Json]  # by domain and MAC address
 SETTLE_S = 0.05  # a start is several events within milliseconds
+EVENTS = (
+    libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
+    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
+)  # fmt: skip
 SHOWN = ("link", "segment", "port", "source", "state")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """``what``: appeared, gone, or the member of the row that is another one now."""
+    """``what``: appeared, gone, or the member of the row that is another one now.
+
+    Or lost and back, without a domain: uswitchd or libvirt does not answer, or does again.
+    """
 
     domain: str
     mac: str
@@ -100,18 +110,49 @@ def start_events() -> None:
     threading.Thread(target=run, name="libvirt-events", daemon=True).start()
 
 
-def subscribe(hypervisor: Hypervisor, alarm: Alarm) -> None:
-    for event in (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
-                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-                  libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE):  # fmt: skip
-        hypervisor.subscribe(event, alarm.ring)
+class Eyes:
+    """Looks at both, and finds them again when they were restarted."""
+
+    def __init__(self, client: Client, uri: str | None, names: Sequence[str]) -> None:
+        self.alarm = Alarm()
+        self._client = client
+        self._uri = uri
+        self._names = names
+        self._hypervisor: Hypervisor | None = None
+
+    def look(self) -> list[Json]:
+        if self._hypervisor is None or not self._hypervisor.alive():
+            self.close()
+            self._hypervisor = connect(self._uri, write=False)
+            for event in EVENTS:
+                self._hypervisor.subscribe(event, self.alarm.ring)
+        return look.rows(self._hypervisor, self._client, self._names)
+
+    def close(self) -> None:
+        if self._hypervisor is not None:
+            self._hypervisor.close()
+            self._hypervisor = None
 
 
-def watch(look: Callable[[], list[Json]], alarm: Alarm, interval_s: float) -> Iterator[Change]:
-    """All interfaces that there are, and then every change, for ever."""
-    before: Table = {}
+def watch(look_now: Callable[[], list[Json]], alarm: Alarm, interval_s: float) -> Iterator[Change]:
+    """All interfaces that there are, and then every change, for ever.
+
+    The first look must succeed: what is wrong from the beginning is an error.
+    """
+    before = table(look_now())
+    yield from changes({}, before)
+    lost = False
     while True:
-        after = table(look())
+        alarm.wait(interval_s)
+        try:
+            after = table(look_now())
+        except USwitchError as error:
+            if not lost:
+                yield Change("", "", "lost", None, str(error))
+            lost = True
+            continue
+        if lost:
+            yield Change("", "", "back", None, None)
+            lost = False
         yield from changes(before, after)
         before = after
-        alarm.wait(interval_s)
