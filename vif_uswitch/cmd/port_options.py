@@ -120,5 +120,6 @@ LIMITS = (
 
 
 def limits(args: argparse.Namespace) -> Json:
-    """What ``limit_options()`` and ``--queues`` were given."""
-    return {key: getattr(args, key) for key in LIMITS if getattr(args, key) is not None}
+    """What ``limit_options()`` and, where a command has it, ``--queues`` were given."""
+    given = {key: getattr(args, key, None) for key in LIMITS}
+    return {key: value for key, value in given.items() if value is not None}

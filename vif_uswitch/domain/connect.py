@@ -59,7 +59,8 @@ def explained(what: str, value: str) -> Iterator[None]:
 
 
 def explanation(error: libvirt.libvirtError, what: str, value: str) -> USwitchError:
-    code, text = error.get_error_code(), (error.get_error_message() or str(error)).strip()
+    code = error.get_error_code()
+    text = " ".join((error.get_error_message() or str(error)).split())
     if code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_error_domain() in _UNREACHABLE:
         if "Permission denied" in text:
             return Forbidden("libvirt", None, text, "Be in the group libvirt, or use sudo.")

@@ -6,8 +6,8 @@ Functions of the domain's XML and of what ``port.list`` says.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection, Mapping, Sequence
+from random import getrandbits
 from typing import Any
 
 from vif_uswitch.exceptions import Conflict, InvalidInput, NotFound
@@ -51,7 +51,7 @@ def station(text: str) -> str:
 def new_mac(taken: Collection[str]) -> str:
     """One that nobody here has.  2^24 of them and few guests: the loop ends."""
     while True:
-        low = random.getrandbits(24)
+        low = getrandbits(24)
         mac = f"{PREFIX}:{low >> 16:02x}:{low >> 8 & 255:02x}:{low & 255:02x}"
         if mac not in taken:
             return mac

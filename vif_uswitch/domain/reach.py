@@ -78,8 +78,8 @@ def obstacle(path: str, who: Who) -> str:
             found = os.stat(directory)
         except FileNotFoundError:
             return f"{directory} does not exist"
-        except NotADirectoryError:
-            return f"{directory.parent} is no directory"
+        if not stat.S_ISDIR(found.st_mode):
+            return f"{directory} is no directory"
         if not permitted(found, who, 1):
             return f"{described(str(directory), found)} does not let {who} in"
     try:

@@ -57,8 +57,10 @@ def ports_element(settings: Mapping[str, PortSettings], *, prefix: str = "") -> 
     for one in settings.values():
         inner = [tree.make(before + tag, attributes) for tag, attributes in port_xml.children(one)]
         entries.append(tree.make(f"{before}port", port_xml.attributes(one), *inner))
-    space = {f"xmlns:{prefix}": port_xml.NAMESPACE} if prefix else {}
-    return tree.make(f"{before}ports", space, *entries)
+    if not prefix:
+        return tree.make("ports", {}, *entries)
+    return tree.make(f"{prefix}:ports", {f"xmlns:{prefix}": port_xml.NAMESPACE}, *entries,
+                     space=port_xml.NAMESPACE)  # fmt: skip
 
 
 def ports_text(settings: Mapping[str, PortSettings]) -> str | None:

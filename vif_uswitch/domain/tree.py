@@ -48,8 +48,10 @@ def blank(node: minidom.Node) -> bool:
 
 def written(element: Element, indent: str = "") -> str:
     """Two blanks a level, single quotes, a line for each element; ends with a line feed."""
+    # The parser puts namespaces first, libvirt last.
+    pairs = sorted(element.attributes.items(), key=lambda pair: pair[0].startswith("xmlns"))
     head = f"{indent}<{element.tagName}" + "".join(
-        f" {name}='{value.translate(_ATTRIBUTE)}'" for name, value in element.attributes.items()
+        f" {name}='{value.translate(_ATTRIBUTE)}'" for name, value in pairs
     )
     if not element.childNodes:
         return f"{head}/>\n"
@@ -91,8 +93,10 @@ def attribute(element: Element | None, path: str, name: str) -> str:
     return found.getAttribute(name) if found is not None else ""
 
 
-def make(tag: str, attributes: dict[str, str] | None = None, *inner: Element) -> Element:
-    element = minidom.Document().createElement(tag)
+def make(tag: str, attributes: dict[str, str] | None = None, *inner: Element,
+         space: str | None = None) -> Element:  # fmt: skip
+    """``space``: the namespace that the tag's prefix stands for."""
+    element = minidom.Document().createElementNS(space, tag)
     for name, value in (attributes or {}).items():
         element.setAttribute(name, value)
     for node in inner:

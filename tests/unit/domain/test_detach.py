@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detaching: the port goes with the last description that has the interface, not before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.domain.domain_rig import MAC, OTHER, FakeGuest, bridge, domain, entry, failing, ours
+from vif_uswitch.client import Client
+from vif_uswitch.domain import detach as room
+from vif_uswitch.domain.affect import BOTH, Affect
+from vif_uswitch.exceptions import Conflict, NotFound, TimedOut, USwitchError
+from vif_uswitch.hooks.domain_xml import parse_domain
+
+
+def detach(guest: FakeGuest, client: Client, word: str = MAC, said: list[str] | None = None,
+           **options: Any) -> tuple[room.Plan, str | None]:  # fmt: skip
+    wanted = {"live": False, "config": False, "wait_s": 0.0, **options}
+    return room.detach(guest, client, word, say=(said if said is not None else []).append,  # type: ignore[arg-type]
+                       **wanted)  # fmt: skip
+
+
+@pytest.fixture
+def text(client: Client) -> str:
+    """A domain with an interface that has a port, and another one."""
+    path = client.port_add({"name": "p"})["port"]["path"]
+    return domain(ours(path), bridge(OTHER), metadata=entry(MAC, segment="blue"))
+
+
+def names(client: Client) -> list[str]:
+    return [port["name"] for port in client.port_list()]
+
+
+def test_interface_metadata_and_port(client: Client, text: str) -> None:
+    guest = FakeGuest(text, text)
+    made, port = detach(guest, client)
+    assert made.affect == BOTH and port == "p" and names(client) == []
+    assert guest.calls == ["detach LIVE+CONFIG", "no metadata LIVE", "no metadata CONFIG"]
+    for which in (Affect.LIVE, Affect.CONFIG):
+        after = parse_domain(guest.xml(which))
+        assert [one.mac for one in after.interfaces] == [OTHER] and not after.ports
+
+
+def test_other_entries_stay(client: Client, text: str) -> None:
+    text = text.replace("</uswitch:ports>", f"<uswitch:port mac='{OTHER}'/></uswitch:ports>")
+    guest = FakeGuest(config=text)
+    detach(guest, client)
+    assert set(parse_domain(guest.xml(Affect.CONFIG)).ports) == {OTHER}
+
+
+@pytest.mark.parametrize(("options", "left"), [
+    ({"live": True}, Affect.CONFIG), ({"config": True}, Affect.LIVE),
+])  # fmt: skip
+def test_the_port_stays_while_a_description_has_the_interface(
+    client: Client, text: str, options: dict[str, Any], left: Affect
+) -> None:
+    guest = FakeGuest(text, text)
+    made, port = detach(guest, client, **options)
+    assert not made.last and port is None and names(client) == ["p"]
+    assert guest.xml(left) == text
+    made, port = detach(guest, client)
+    assert made.affect == left and port == "p" and names(client) == []
+
+
+def test_a_guest_that_does_not_let_go(client: Client, text: str) -> None:
+    guest = FakeGuest(text, text)
+    guest.obeys = Affect.CONFIG
+    with pytest.raises(TimedOut, match="not let go"):
+        detach(guest, client)
+    assert names(client) == ["p"]
+    guest.obeys = BOTH
+    made, port = detach(guest, client)
+    assert made.affect == Affect.LIVE and port == "p"
+    assert not parse_domain(guest.xml(Affect.CONFIG)).ports, "what the first attempt left"
+
+
+def test_libvirts_refusal_changes_nothing(client: Client, text: str) -> None:
+    guest = FakeGuest(text, text)
+    guest.fail["detach"] = failing("busy")
+    with pytest.raises(USwitchError, match="busy"):
+        detach(guest, client)
+    assert names(client) == ["p"] and guest.xml(Affect.LIVE) == guest.xml(Affect.CONFIG) == text
+
+
+def test_metadata_that_cannot_be_read_stay(client: Client, text: str) -> None:
+    guest, said = FakeGuest(config=text.replace("segment='blue'", "speed='1'")), list[str]()
+    _, port = detach(guest, client, said=said)
+    assert port == "p" and "speed='1'" in guest.xml(Affect.CONFIG).replace('"', "'")
+    assert "stay as they are" in said[0]
+
+
+def test_not_ours(client: Client, text: str) -> None:
+    with pytest.raises(Conflict, match="virsh detach-interface"):
+        detach(FakeGuest(text), client, OTHER)
+    with pytest.raises(NotFound, match="99"):
+        detach(FakeGuest(text, text), client, "52:54:00:00:00:99")
+
+
+def test_without_a_port(client: Client) -> None:
+    made, port = detach(FakeGuest(config=domain(ours("/elsewhere/x.sock"))), client)
+    assert made.last and port is None
