@@ -17,7 +17,7 @@ from pathlib import Path
 from testbed import TestbedError
 from testbed.process import cpu_seconds
 
-from . import quiet, veth
+from . import libvirt, quiet, veth
 from .cases import IO, OVS, Case
 from .contenders import CONTENDERS, Contender, Uswitch
 from .load import Guests, parse_answer
@@ -267,11 +267,23 @@ def limited(setting: Setting) -> Iterator[Figure]:
                          (Limit(90, at_least=True),))
 
 
+def under_libvirt(way: Callable[[], Iterator[libvirt.Value]]
+                  ) -> Callable[[Setting], Iterator[Figure]]:
+    """What a user of libvirt waits for (root); neither processors nor priorities are chosen."""
+    def run(_setting: Setting) -> Iterator[Figure]:
+        for value in way():
+            limits = () if value.at_most is None else (Limit(value.at_most),)
+            yield Figure(value.name, value.subject, value.ms, "ms", limits)
+    return run
+
+
 EXPERIMENTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
     **{f"rtt-{name}": spinning(kind) for name, kind in CONTENDERS.items()},
     "sleep-uswitch": sleeping, "sleep-kernel": kernel, "64k": large,
     "xdp-64": af_xdp(64), "xdp-1514": af_xdp(1514),
     **{f"idle-{name}": idle(kind) for name, kind in CONTENDERS.items()},
-    "idle-waiting": waiting, "control": control, "fairness": fairness, "fairness-limited": limited,
+    "control": control, "fairness": fairness, "fairness-limited": limited,
+    "libvirt-hook": under_libvirt(libvirt.hook),
+    "libvirt-migration": under_libvirt(libvirt.migration),
 }
-ONCE = ("idle",)  # long enough to need no second round
+ONCE = ("idle", "libvirt")  # long enough to need no second round
