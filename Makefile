@@ -47,7 +47,7 @@ SOURCES += $(shell find vif_uswitch \( -name '*.py' -o -name '*.json' \) -print)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-build setup-demo setup-test setup-bench build demo demo-stop test check-vfio check-openstack openstack lint fuzz prove bench docs \
+.PHONY: help setup setup-build setup-demo setup-test setup-bench build demo demo-stop test check-vfio check-libvirt check-openstack openstack lint fuzz prove bench docs \
 	releasenotes genconfig clean distclean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -80,6 +80,9 @@ test: setup-test build ## every check and every test; the logs of the stages sta
 check-vfio: setup-test build ## drivers for VFIO in a nested host with an IOMMU (T="million" chooses; root)
 	@USWITCH_VFIO_LOGS=$(abspath $(LOGS))/vfio $(VENV)/bin/python -m pytest -v --tb=short tests/vfio $(if $(T),-k "$(T)")
 	@echo "logs of the nested host: $(LOGS)/vfio"
+
+check-libvirt: setup-test build ## all tests with libvirt and no cloud, those that make test leaves out too (T="migration"; root)
+	@$(VENV)/bin/python -m pytest -v --tb=short tests/functional/test_libvirt_*.py $(if $(T),-k "$(T)")
 
 check-openstack: setup-test openstack ## real Nova, Neutron, os-vif and libvirtd (RELEASE=previous: the release before; T=...)
 	@$(OPENSTACK)/bin/python -m pytest $(PYTEST) --tb=short tests/openstack $(if $(T),-k "$(T)")
