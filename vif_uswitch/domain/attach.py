@@ -41,7 +41,6 @@ class Wish:
     mac: str | None = None  # None: a new one
     mode: str = "server"
     queues: int | None = None
-    model: str = "virtio"
     live: bool = False
     config: bool = False
     create_segments: bool = False
@@ -74,7 +73,7 @@ def plan(state: State, xml: dict[Affect, str], wish: Wish, defaults: HostSetting
             device.must_share(one)
     wanted = settings.from_changes(mac, wish.changes)
     interface = Interface(mac, device.socket_path(directory, domain, mac), wish.mode,
-                          model=wish.model, queues=wish.queues)  # fmt: skip
+                          model="virtio", queues=wish.queues)  # fmt: skip
     before = {which: settings.all_settings(one) for which, one in domains.items()}
     memory, notes = None, []
     if Affect.CONFIG in domains and not domains[Affect.CONFIG].shared_memory:
@@ -128,7 +127,7 @@ def attach(guest: Guest, client: Client, wish: Wish, defaults: HostSettings, uri
                      lambda: guest.define(before))  # fmt: skip
         for which in each(affect):
             _metadata(steps, guest, made, which)
-        _device(steps, guest, client, made)
+        _device(steps, guest, client, made, say)
     return made
 
 
@@ -143,13 +142,15 @@ def _metadata(steps: Steps, guest: Guest, made: Plan, which: Affect) -> None:
              lambda: guest.set_metadata(made.metadata_before[which], which))  # fmt: skip
 
 
-def _device(steps: Steps, guest: Guest, client: Client, made: Plan) -> None:
+def _device(steps: Steps, guest: Guest, client: Client, made: Plan,
+            say: Callable[[str], None]) -> None:  # fmt: skip
     name = made.port["name"]
     try:
         patiently("domain", guest.name, lambda: guest.attach(made.device, made.affect),
                   PATIENCE_S, "")  # fmt: skip
     except KeyboardInterrupt:
         steps.keep()  # taking the port away would leave QEMU waiting for ever
+        say(f"interrupted: port {name} stays, for libvirt is still at it")
         raise
     except TimedOut:
         steps.keep()

@@ -162,8 +162,9 @@ def _no_port(side: Side, one: Interface, switch: Switch) -> Finding:
                        f" {switch.directory}: not this switch's",
                        "If it should be, change the path.")  # fmt: skip
     if side.which is Affect.CONFIG:
+        end = "waits for ever" if one.mode == "server" else "fails"
         return Finding("NIC-02", one.mac, Status.WARN, f"no port has {one.path}: without the hook"
-                       " a start waits for ever", "Install the hook, or add the port: uswitchctl"
+                       f" a start {end}", "Install the hook, or add the port: uswitchctl"
                        f" port add {port_name(side.domain, one.mac)} --path {one.path}"
                        f" --mode {one.mode}")  # fmt: skip
     return Finding("NIC-02", one.mac, Status.FAIL, f"no port has {one.path}",

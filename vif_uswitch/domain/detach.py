@@ -41,6 +41,8 @@ def plan(state: State, domains: dict[Affect, DomainXml], asked: Affect, word: st
             missing = error
     if missing is not None and not found:
         raise missing
+    for domain in domains.values():
+        device.must_be_free(domain)
     one = next(iter(found.values()))
     if one.type != VHOST_USER:
         raise Conflict("interface", one.mac, f"of domain {state.name} is of type {one.type}",

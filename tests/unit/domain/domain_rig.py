@@ -13,6 +13,7 @@ from vif_uswitch.hooks import port_xml
 UUID = "1b2c3d4e-0000-4000-8000-00000000abcd"
 MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"
 SHARED = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
+NOVA = "<n:instance xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1'/>"
 ET.register_namespace(port_xml.PREFIX, port_xml.NAMESPACE)
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.daemon.control_rig import Control
 from tests.unit.domain.domain_rig import (
     MAC,
+    NOVA,
     OTHER,
     UUID,
     FakeGuest,
@@ -33,7 +34,6 @@ from vif_uswitch.exceptions import (
 from vif_uswitch.hooks.domain_xml import HostSettings, parse_domain
 
 NAME = f"{UUID}-525400000001"
-NOVA = ("<n:instance xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1'/>")
 
 
 def attach(guest: FakeGuest, client: Client, said: list[str] | None = None,
@@ -159,6 +159,18 @@ def test_qemu_that_waits_for_its_switch_keeps_its_port(
         release.set()
     assert [port["name"] for port in client.port_list()] == [NAME]
     assert set(parse_domain(guest.xml(Affect.LIVE)).ports) == {MAC}
+
+
+def test_an_interruption_leaves_the_port_too(client: Client) -> None:
+    guest, said = FakeGuest(domain()), list[str]()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    guest.during_attach = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        attach(guest, client, said)
+    assert [port["name"] for port in client.port_list()] == [NAME] and "stays" in said[0]
 
 
 def test_in_no_segment_is_said_and_the_host_may_have_a_default(client: Client) -> None:

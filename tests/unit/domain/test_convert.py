@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.domain.domain_rig import (
     MAC,
+    NOVA,
     OTHER,
     UUID,
     FakeGuest,
@@ -153,7 +154,7 @@ def test_memory_segments_and_notes() -> None:
     made = plan(domain(bridge()), changes={}, defaults=HostSettings(default_segment="lan"))
     assert made.ports[0]["segment"] == "lan"
     with pytest.raises(Conflict, match="Nova"):
-        plan(domain(bridge(), metadata="<n:i xmlns:n='http://openstack.org/xmlns/libvirt/nova/1'/>"))
+        plan(domain(bridge(), metadata=NOVA))
     other = plan(domain(bridge(), metadata=entry(OTHER, segment="red")))
     assert set(parse_domain(other.after).ports) == {MAC, OTHER}
 

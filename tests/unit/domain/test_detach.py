@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.unit.domain.domain_rig import MAC, OTHER, FakeGuest, bridge, domain, entry, failing, ours
+from tests.unit.domain.domain_rig import (
+    MAC,
+    NOVA,
+    OTHER,
+    FakeGuest,
+    bridge,
+    domain,
+    entry,
+    failing,
+    ours,
+)
 from vif_uswitch.client import Client
 from vif_uswitch.domain import detach as room
 from vif_uswitch.domain.affect import BOTH, Affect
@@ -96,6 +106,9 @@ def test_not_ours(client: Client, text: str) -> None:
         detach(FakeGuest(text), client, OTHER)
     with pytest.raises(NotFound, match="99"):
         detach(FakeGuest(text, text), client, "52:54:00:00:00:99")
+    with pytest.raises(Conflict, match="belongs to Nova"):
+        detach(FakeGuest(config=domain(ours("/run/v/a.sock"), metadata=NOVA)), client)
+    assert names(client) == ["p"]
 
 
 def test_without_a_port(client: Client) -> None:
