@@ -14,6 +14,7 @@ from tests.unit.domain.domain_rig import (
     MAC,
     NOVA,
     OTHER,
+    SHARED,
     UUID,
     FakeGuest,
     bridge,
@@ -119,16 +120,18 @@ def test_what_is_refused_before_anything_is_done(
     assert guest.calls == [] and guest.texts == before and client.port_list() == []
 
 
-@pytest.mark.parametrize("step", ["define", "metadata", "attach"])
-def test_a_step_that_fails_leaves_what_was_there(client: Client, step: str) -> None:
-    text = domain(bridge(OTHER), memory="", metadata=entry(OTHER, segment="red"))
+@pytest.mark.parametrize(("step", "memory"), [
+    ("define", ""), ("metadata", ""), ("attach", ""), ("metadata", SHARED), ("attach", SHARED),
+])  # fmt: skip
+def test_a_step_that_fails_leaves_what_was_there(client: Client, step: str, memory: str) -> None:
+    text = domain(bridge(OTHER), memory=memory, metadata=entry(OTHER, segment="red"))
     guest, said = FakeGuest(config=text), list[str]()
     guest.fail[step] = failing()
     with pytest.raises(USwitchError, match="no room on the bus"):
         attach(guest, client, said)
     after = parse_domain(guest.xml(Affect.CONFIG))
     assert client.port_list() == [] and said[-1] == f"taken back: port {NAME}"
-    assert not after.shared_memory or step == "define"
+    assert after.shared_memory == bool(memory)
     assert set(after.ports) == {OTHER} and [one.mac for one in after.interfaces] == [OTHER]
 
 
