@@ -49,7 +49,7 @@ def register(commands: Commands) -> None:
 
     change = commands.add(
         "domain", "convert", convert,
-        "make interfaces on a bridge or network of libvirt's interfaces of the switch",
+        "move interfaces from a bridge or network of libvirt's to the switch",
     )  # fmt: skip
     change.add_argument("domain", help="name, id or UUID")
     change.add_argument(
