@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PAGES = Path(__file__).resolve().parents[2] / "doc/source"
-RUN = ("rootless",)
+RUN = ("rootless", "libvirt", "domain")
 """Pages that test_doc_shell.py runs."""
 MARK = re.compile(r"\.\. (bed|run|shows|file|text|hidden):(?!:)[ ]*(.*)")
 DIRECTIVE = re.compile(r"\.\. (?:code-block|code|sourcecode)::")
