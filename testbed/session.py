@@ -167,6 +167,7 @@ class Session:
             self._group.mkdir()
             join = f'echo $$ > {self._group}/cgroup.procs && exec "$@"'
             within = ["sh", "-c", join, "sh", within[0], "--cgroup", *within[1:]]
+        within = ["setpriv", "--pdeathsig", "KILL", *within]  # whoever kills us has ended it too
         words = ["sh", "-c", ENTER, "session", str(self.directory), str(self.who.uid),
                  "manager" if self._with_manager else ""]
         self._first = Child("session", words, self.log, who=ROOT, within=within)
@@ -253,6 +254,17 @@ class Session:
     def child(self, name: str, command: Sequence[str | Path], log: Path) -> Child:
         """A program that goes on.  The child is the one outside; end it by ``run("kill", ...)``."""
         return Child(name, [*self._there(), *command], log, who=self.who, within=self.within)
+
+    def add_hook(self) -> None:
+        """Let this host have libvirt's hook, which its session daemons run too, as the user.
+
+        To be called before libvirtd is started.
+        """
+        script = ("mount -t tmpfs -o mode=755 hooks /etc/libvirt/hooks; install -D -m 755"
+                  " /opt/uswitch/share/vif-uswitch/libvirt/50-uswitch"
+                  " /etc/libvirt/hooks/qemu.d/50-uswitch")
+        subprocess.run([*self.within, "sh", "-ec", f"mkdir -p /etc/libvirt/hooks; {script}"],
+                       check=True)
 
     def processes(self) -> list[Process]:
         """All of the user's; the first process and what looks are not."""

@@ -32,7 +32,9 @@ from .doc_disk import why_not as no_disks
 from .systemd_host import TOP, SystemdHost, wait
 from .systemd_host import why_not as no_host
 
-HIDE_KVM = "[ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm"
+# A file that QEMU may not open: of one that it may, libvirt would ask QEMU again before each guest.
+HIDE_KVM = ("[ ! -e /dev/kvm ] || { : > /run/kvm; chmod 0 /run/kvm;"
+            " mount --bind /run/kvm /dev/kvm; }")
 BLOCK_SECONDS = 300.0
 GUEST_SECONDS = 240.0
 # name -> address.  A page that needs others adds them here.
@@ -102,9 +104,14 @@ class Bed:
             raise TestbedError(f"{path} cannot be written: {done.stderr}")
 
     def guest(self, name: str, line: str) -> subprocess.CompletedProcess[str]:
-        """Type a line into a running guest, by the serial port that virsh console shows."""
-        port = self._guests.get(name) or self._log_in(name)
-        result = port.run(line, BLOCK_SECONDS)
+        """Type a line into a running guest, by the serial port that virsh console shows.
+
+        A reader would wait until all have booted.
+        """
+        who = "user" if self.uri.endswith("session") else "root"
+        for other in self.run(who, f"virsh -c {self.uri} list --name").stdout.split():
+            self._log_in(other)
+        result = self._log_in(name).run(line, BLOCK_SECONDS)
         return subprocess.CompletedProcess([name, line], result.rc, result.output)
 
     def _log_in(self, name: str) -> CommandPort:
@@ -112,9 +119,12 @@ class Bed:
         deadline = time.monotonic() + GUEST_SECONDS
         while True:
             with contextlib.suppress(TestbedError):
-                port = Pty(self._console(name), lambda: None)
-                port.run("true", 3)
-                self._guests[name] = port
+                console = self._console(name)
+                port = self._guests.setdefault(name, Pty(console, lambda: None))
+                if port.path != console:  # it was started anew
+                    self._guests.pop(name).close()
+                    continue
+                port.run("true", 5)
                 return port
             if time.monotonic() > deadline:
                 raise TestbedError(f"guest {name} does not answer on its console; libvirt says: "
@@ -207,7 +217,7 @@ class SystemBed(Bed):
         for name, unit in LIBVIRT_UNITS.items():
             host.at(f"/run/units/{name}.service").write_text(unit, encoding="utf-8")
         configuration = host.at("/etc/libvirt/qemu.conf")
-        configuration.write_text('cgroup_controllers = []\nsecurity_driver = "none"\n')
+        configuration.write_text(QEMU_CONF, encoding="utf-8")
         host.run("mkdir", "-p", str(self.images), "/etc/libvirt/hooks")
         host.systemctl("daemon-reload")
         host.systemctl("start", *LIBVIRT_UNITS)
@@ -232,6 +242,9 @@ class SystemBed(Bed):
         return self.host.log()
 
 
+# There is no machine to register guests with, nor a policy; and a mount namespace of QEMU's own would
+# have to move what hides KVM.
+QEMU_CONF = 'cgroup_controllers = []\nsecurity_driver = "none"\nnamespaces = []\n'
 # As libvirt's own units start them; none of what those depend on is there.
 LIBVIRT_UNITS = {
     name: f"[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/usr/sbin/{name}\n"

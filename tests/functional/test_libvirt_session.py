@@ -7,6 +7,7 @@ everything: the switch, and by virsh libvirtd, virtlogd and QEMU.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ class Desktop:
     session: Session
     switch: UserSwitch
     libvirt: SessionLibvirt
+    guests: Guests
     a: Domain
     b: Domain
 
@@ -55,6 +57,7 @@ def desktop() -> Iterator[Desktop]:
             user.run("uswitchctl", "port", "add", name, "--segment", "blue", "--create-segment",
                      "--mode", mode)  # fmt: skip
         sockets = user.runtime / "uswitch/vhost"
+        user.add_hook()
         libvirt = SessionLibvirt(user)
         libvirt.start()
         made = Guests(libvirt, bed.machine)
@@ -67,7 +70,7 @@ def desktop() -> Iterator[Desktop]:
         ]
         for guest in guests:
             guest.wait_ready()
-        yield Desktop(user, switch, libvirt, *guests)
+        yield Desktop(user, switch, libvirt, made, *guests)
         for guest in guests:
             guest.destroy()
     log = switch.log.read_text()
@@ -126,6 +129,18 @@ def test_a_guest_is_started_anew(desktop: Desktop) -> None:
     b.destroy()
     b.again()
     assert REPLIES in desktop.a.must("ping -c 3 -W 5 10.6.0.2")
+
+
+def test_the_hosts_hook_runs_for_a_user_too(desktop: Desktop) -> None:
+    """As the user, so it asks the user's switch; ports that were made by hand stay (a and b)."""
+    path = desktop.session.runtime / "uswitch/vhost/c.sock"
+    interface = Interface(path, "52:54:00:0a:00:03", "server")
+    desktop.libvirt.start_domain(desktop.guests.xml("c", [interface]))
+    ports = ("uswitchctl", "port", "list", "--external-id", "domain=c", "-f", "json")
+    [port] = json.loads(desktop.session.run(*ports))
+    assert (port["path"], port["external_ids"]["uri"]) == (str(path), "qemu:///session")
+    desktop.libvirt.virsh("destroy", "c")
+    assert json.loads(desktop.session.run(*ports)) == []
 
 
 def test_what_a_user_cannot_have_is_said(desktop: Desktop) -> None:
