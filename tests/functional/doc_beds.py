@@ -242,7 +242,7 @@ class SystemBed(Bed):
         return self.host.log()
 
 
-# There is no machine to register guests with, nor a policy; and a mount namespace of QEMU's own would
+# There is nobody to register guests with, nor a policy; and a mount namespace of QEMU's own would
 # have to move what hides KVM.
 QEMU_CONF = 'cgroup_controllers = []\nsecurity_driver = "none"\nnamespaces = []\n'
 # As libvirt's own units start them; none of what those depend on is there.
