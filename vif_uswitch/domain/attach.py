@@ -155,9 +155,10 @@ def _device(steps: Steps, guest: Guest, client: Client, made: Plan,
     except TimedOut:
         steps.keep()
         port = client.port_show(name)["port"]
+        who = "uswitchd" if made.interface.mode == "server" else "QEMU's user"
         raise TimedOut(
             "domain", guest.name, f"QEMU has waited {PATIENCE_S:g} s for its switch: port {name}"
             f" is {port['link']}" + (f" ({port['reason']})" if port["reason"] else ""),
-            f"Let uswitchd reach {made.interface.path} (see 'uswitchctl domain check"
+            f"Let {who} reach {made.interface.path} (see 'uswitchctl domain check"
             f" {guest.name}'): the guest goes on by itself, with the interface.",
         ) from None  # fmt: skip

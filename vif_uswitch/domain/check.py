@@ -86,9 +86,10 @@ def _memory(side: Side) -> Iterator[Finding]:
         yield Finding("DOM-01", "", Status.PASS, f"the {whose} shares its memory")
     else:
         yield Finding(
-            "DOM-01", "", Status.FAIL, f"the {whose} does not share its memory: libvirt refuses"
-            " to start it", "Put <source type='memfd'/><access mode='shared'/> into"
-            " <memoryBacking>; 'uswitchctl domain attach --config' and 'convert' do it.",
+            "DOM-01", "", Status.FAIL, f"the {whose} does not share its memory: the switch"
+            " cannot reach it, and libvirt refuses it", "Put <source type='memfd'/><access"
+            " mode='shared'/> into <memoryBacking>; 'uswitchctl domain attach --config' and"
+            " 'convert' do it.",
         )  # fmt: skip
 
 
