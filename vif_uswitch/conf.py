@@ -412,6 +412,13 @@ def _check_user(conf: cfg.ConfigOpts, for_user: bool) -> None:
         raise InvalidInput("option user", conf.user, "is for the command line alone: --user")
     if not for_user:
         return
+    for name in ("vhost_socket_group", "control_group"):
+        if conf[name]:
+            raise InvalidInput(
+                f"option {name}", conf[name],
+                "is for the host's switch: all directories of a user's own are closed to others",
+                "Remove it.",
+            )  # fmt: skip
     conf.set_default("state_dir", places.state_dir())
     conf.set_default("vhost_socket_mode", "0600")
     try:

@@ -162,6 +162,12 @@ def test_a_missing_directory_matters_where_it_is_used(
     assert options.control_socket == "/tmp/mine/control.sock"
 
 
+@pytest.mark.parametrize("name", ["control_group", "vhost_socket_group"])
+def test_a_group_could_not_come_in(home: pathlib.Path, name: str) -> None:
+    with pytest.raises(InvalidInput, match=f"option {name} kvm: is for the host's switch"):
+        load(home, f"[DEFAULT]\n{name} = kvm\n", "--user")
+
+
 def test_a_long_directory_is_refused_before_anything_is_opened(
     home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

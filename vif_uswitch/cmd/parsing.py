@@ -9,7 +9,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from vif_uswitch.client import DEFAULT_SOCKET, DEFAULT_TIMEOUT_S, SOCKET_VARIABLE, Client
+from vif_uswitch.client import (
+    DEFAULT_SOCKET,
+    DEFAULT_TIMEOUT_S,
+    SOCKET_VARIABLE,
+    Client,
+    default_socket,
+)
 from vif_uswitch.version import version
 
 Handler = Callable[[Client, argparse.Namespace], int]
@@ -38,8 +44,7 @@ def _connection_options(parser: argparse.ArgumentParser, *, inner: bool) -> None
         ("user", "your own switch, of uswitchd --user"),
     ):
         parser.add_argument(
-            f"--{name}", dest="whose", action="store_const", const=name,
-            default=argparse.SUPPRESS if inner else None,
+            f"--{name}", action="store_true", default=argparse.SUPPRESS if inner else False,
             help=argparse.SUPPRESS if inner else text,
         )  # fmt: skip
     parser.add_argument(
@@ -48,6 +53,16 @@ def _connection_options(parser: argparse.ArgumentParser, *, inner: bool) -> None
         help=argparse.SUPPRESS if inner else
         f"how long to wait for an answer (default: {DEFAULT_TIMEOUT_S:g})",
     )  # fmt: skip
+
+
+def control_socket(args: argparse.Namespace) -> str:
+    """The socket that the command line means, by what stood before and after the command."""
+    chosen = [f"--{name}" for name in ("socket", "system", "user") if getattr(args, name)]
+    if len(chosen) > 1:
+        args.parser.error(f"{' and '.join(chosen)} exclude each other")
+    if args.socket:
+        return str(args.socket)
+    return default_socket("user" if args.user else "system" if args.system else None)
 
 
 class Commands:

@@ -24,7 +24,7 @@ from vif_uswitch.cmd import (
     worker,
 )
 from vif_uswitch.cmd.doctor import command as doctor
-from vif_uswitch.cmd.parsing import Commands
+from vif_uswitch.cmd.parsing import Commands, control_socket
 
 GROUPS = {
     "port": "ports: add, set, delete, list, show",
@@ -50,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build().parser.parse_args(argv)
 
     def work() -> int:
-        path = args.socket or default_socket(args.whose)
-        with Client(path, args.timeout) as client:
+        with Client(control_socket(args), args.timeout) as client:
             return int(args.handler(client, args))
 
     return ending.run("uswitchctl", work)

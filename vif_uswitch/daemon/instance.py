@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import pwd
+import stat
 
 from vif_uswitch.exceptions import Busy, Unavailable
 
@@ -23,7 +24,8 @@ def prepare_directory(
 ) -> None:
     """Makes ``path`` if it is not there.  One that exists keeps its owner and mode.
 
-    ``own``: of a user's own switch, where root has nothing to make.
+    ``own``: of a user's own switch: root has nothing to make, and what is there must be the
+    user's alone to write, or somebody else could put another socket in the place of ours.
     """
     try:
         os.makedirs(os.path.dirname(path) or "/", exist_ok=True)
@@ -36,16 +38,28 @@ def prepare_directory(
             pass
         if not os.path.isdir(path):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if own:
+            _refuse_others(path)
         if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, "not writable")
     except OSError as error:
         make = f"Make it once, as root: install -d -o {user_name()} {path}"
         if own:
-            make = f"It has to be yours ({user_name()}) to write"
+            make = f"It has to be yours ({user_name()}) alone to write"
         raise Unavailable(
             option, path, f"cannot be used as a directory: {error.strerror}",
             f"{make}; or set {option} elsewhere.",
         ) from None  # fmt: skip
+
+
+def _refuse_others(path: str) -> None:
+    """PermissionError where somebody else owns it, or the link that leads there, or may write."""
+    info = os.stat(path)
+    if {info.st_uid, os.lstat(path).st_uid} != {os.geteuid()}:
+        raise PermissionError(errno.EACCES, "it belongs to somebody else")
+    if info.st_mode & 0o022:
+        mode = stat.S_IMODE(info.st_mode)
+        raise PermissionError(errno.EACCES, f"others may write there (mode {mode:04o})")
 
 
 def lock(directory: str, option: str) -> int:

@@ -145,7 +145,7 @@ def _take_directories(conf: cfg.ConfigOpts) -> None:
     if os.path.realpath(conf.state_dir) != os.path.realpath(conf.run_dir):
         instance.lock(conf.state_dir, "state_dir")
     # QEMU is another user, who comes in by the group; or the same one.
-    mode = 0o700 if own and not conf.vhost_socket_group else 0o2770
+    mode = 0o700 if own else 0o2770
     instance.prepare_directory(
         conf.vhost_socket_dir, mode, "vhost_socket_dir", vhost_gid, own=own
     )

@@ -246,6 +246,23 @@ def test_options_of_the_connection_stand_before_or_after(
     assert ctl(f"--socket {control.path} port list") == 0
 
 
+@pytest.mark.parametrize("line", [
+    "--socket /x --user show", "show --user --system", "--socket /x show --system",
+])  # fmt: skip
+def test_there_is_one_switch_to_speak_to(ctl: Ctl, line: str) -> None:
+    assert ctl(line) == 2 and "exclude each other" in ctl.err
+
+
+def test_your_own_switch(
+    ctl: Ctl, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("USWITCH_SOCKET", "/x")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert ctl("--user show") == 3 and f"{tmp_path}/uswitch/control.sock" in ctl.err
+    assert ctl("show --system") == 3 and "/run/uswitch/control.sock" in ctl.err
+
+
 def test_wait_tells_how_things_are_and_gives_up(control: Control, ctl: Ctl) -> None:
     begun = time.monotonic()
     assert ctl("port add vm1 --wait --wait-timeout 1.5") == 5

@@ -57,6 +57,26 @@ def test_directories_are_made_but_not_changed(tmp_path: pathlib.Path) -> None:
             instance.prepare_directory(str(tmp_path / path), 0o755, "run_dir")
 
 
+def test_a_users_own_directories_are_nobody_elses(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write there may put another socket in the place of ours."""
+    mine = tmp_path / "mine"
+    instance.prepare_directory(str(mine), 0o700, "run_dir", own=True)
+    (tmp_path / "link").symlink_to(mine)
+    instance.prepare_directory(str(tmp_path / "link"), 0o700, "run_dir", own=True)
+    for mode in (0o777, 0o770, 0o1777):
+        mine.chmod(mode)
+        with pytest.raises(Unavailable, match=rf"mode {mode:04o}.*has to be yours .* alone"):
+            instance.prepare_directory(str(mine), 0o700, "run_dir", own=True)
+        instance.prepare_directory(str(mine), 0o700, "run_dir")  # the host's is its own matter
+    mine.chmod(0o700)
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    with pytest.raises(Unavailable, match="belongs to somebody else"):
+        instance.prepare_directory(str(mine), 0o700, "run_dir", own=True)
+
+
 # ---- notify.py ----
 
 
