@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every literal block of a page, in the page's order, done as its mark says (doc_blocks.py).
 
-A page is one story and one test: what a block makes, the next one finds.
+A page is one story and one test: what a block makes, the next one finds.  make check-libvirt runs
+them; that every block has a mark, a unit test says (tests/unit/test_doc_blocks.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from . import doc_beds, doc_blocks
 from .doc_beds import Bed
 from .doc_blocks import Step
 
-pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.guest, pytest.mark.slow, pytest.mark.spare, pytest.mark.timeout(900),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", doc_blocks.RUN)

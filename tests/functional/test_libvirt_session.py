@@ -124,6 +124,7 @@ def test_a_second_one_is_refused(desktop: Desktop) -> None:
     assert done.returncode == 1 and "another uswitchd (pid " in done.stderr
 
 
+@pytest.mark.spare
 def test_a_guest_is_started_anew(desktop: Desktop) -> None:
     b = desktop.b
     b.destroy()
