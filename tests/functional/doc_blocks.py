@@ -5,7 +5,7 @@ A mark is a comment of reStructuredText, so that no reader sees it.  It stands
 before the block (a paragraph of text may come between) and concerns that one:
 
     .. bed: session               once a page: what stands ready (doc_beds.py); its name and no more
-    .. run: user                  typed by that user (of the bed: user, root, ...) into a shell that
+    .. run: user                  typed by that user (user or root, of the bed) into a shell that
                                   ends at the first failure
     .. run: user fails            has to fail
     .. run: user until TEXT       goes on to the end of the page; the next block has to wait until
