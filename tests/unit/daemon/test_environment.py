@@ -65,7 +65,7 @@ def test_a_users_own_directories_are_nobody_elses(
     instance.prepare_directory(str(mine), 0o700, "run_dir", own=True)
     (tmp_path / "link").symlink_to(mine)
     instance.prepare_directory(str(tmp_path / "link"), 0o700, "run_dir", own=True)
-    for mode in (0o777, 0o770, 0o1777):
+    for mode in (0o777, 0o770, 0o702, 0o1777):
         mine.chmod(mode)
         with pytest.raises(Unavailable, match=rf"mode {mode:04o}.*has to be yours .* alone"):
             instance.prepare_directory(str(mine), 0o700, "run_dir", own=True)
