@@ -28,6 +28,8 @@ LOCK = flock $(STATE)/lock
 RELEASE ?= newest
 PYTEST ?= -v
 OPENSTACK := $(abspath $(STATE))/openstack/$(RELEASE)
+# Where a libvirtd runs without a cloud, pages whose blocks are executed included.
+LIBVIRT = $(wildcard tests/functional/test_libvirt_*.py tests/functional/test_doc_shell.py)
 # All services of a cloud, for "make e2e".
 E2E := $(abspath $(STATE))/openstack/e2e
 
@@ -82,7 +84,7 @@ check-vfio: setup-test build ## drivers for VFIO in a nested host with an IOMMU 
 	@echo "logs of the nested host: $(LOGS)/vfio"
 
 check-libvirt: setup-test build ## all tests with libvirt and no cloud, those that make test leaves out too (T="migration"; root)
-	@$(VENV)/bin/python -m pytest -v --tb=short tests/functional/test_libvirt_*.py $(if $(T),-k "$(T)")
+	@$(VENV)/bin/python -m pytest -v --tb=short $(LIBVIRT) $(if $(T),-k "$(T)")
 
 check-openstack: setup-test openstack ## real Nova, Neutron, os-vif and libvirtd (RELEASE=previous: the release before; T=...)
 	@$(OPENSTACK)/bin/python -m pytest $(PYTEST) --tb=short tests/openstack $(if $(T),-k "$(T)")
