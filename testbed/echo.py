@@ -18,6 +18,7 @@ Requests are not fragmented, and an answer counts if it brings the request's byt
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import select
 import socket
@@ -50,11 +51,17 @@ class Answers:
     damaged: int  # answers with other bytes than their requests; these are missing too
     slowest: float  # seconds until the answer that took longest
     refused: str  # why the kernel did not take the last request that it did not take, or ""
+    silence: float = 0.0  # longest time in seconds from a request that was answered to the next one
 
     @property
     def lost(self) -> int:
         """Requests without an answer."""
         return len(self.missing)
+
+    @property
+    def gaps(self) -> int:
+        """How often requests in a row have no answer."""
+        return sum(number - 1 not in self.missing for number in self.missing)
 
 
 class Pinger:
@@ -103,8 +110,10 @@ class Pinger:
     @property
     def answers(self) -> Answers:
         """Complete once the context has ended."""
+        answered = [at for number, at in enumerate(self._sent) if number not in self._open]
+        silence = max((b - a for a, b in itertools.pairwise(answered)), default=0.0)
         return Answers(len(self._sent), tuple(sorted(self._open)), self._duplicates, self._damaged,
-                       self._slowest, self._refused)
+                       self._slowest, self._refused, silence)
 
     # -- its thread ----------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from testbed.testpmd import PROGRAM
 from . import load, machine, ovs, quiet, report, rounds
 from .cases import CASES, Case
 from .contenders import CONTENDERS, Uswitch
-from .figures import EXPERIMENTS
+from .figures import BY_NAME, EXPERIMENTS
 
 OUTPUT = Path(__file__).resolve().parents[2] / "build/bench"
 
@@ -47,7 +47,8 @@ def arguments() -> argparse.Namespace:
                         help="directory for bench.csv, .json and .png (default: build/bench)")
     args = parser.parse_args()
     if args.figure is None:
-        args.figure = [] if args.case or args.rates_only else list(EXPERIMENTS)
+        usual = [name for name in EXPERIMENTS if not name.startswith(BY_NAME)]
+        args.figure = [] if args.case or args.rates_only else usual
     elif args.case is None and not args.all:
         args.case = []
     args.case = list(CASES) if args.all else defaults if args.case is None else args.case

@@ -82,6 +82,7 @@ def there_and_back(pair: Pair, domain: Domain, moving: Move) -> Domain:
     told = pinger.answers
     print(f"{told.sent} requests, {told.lost} without an answer")
     assert (told.duplicates, told.damaged) == (0, 0)
+    assert told.gaps <= 2, "nothing is lost but while the guest moves"
     assert domain.must("cat /tmp/note") == "remembered\n"
     for host in (pair.a, pair.b):
         assert "refused" not in host.switch.log.read_text()

@@ -71,9 +71,9 @@ def far() -> Far:
     return Far()
 
 
-def ping(far: Far, count: int = 10, patience: float = 30.0) -> echo.Answers:
-    """With an interval of nothing."""
-    return echo.ping(cast(Namespace, far), "192.0.2.1", count, interval=0.0, patience=patience)
+def ping(far: Far, count: int = 10, patience: float = 30.0, interval: float = 0.0) -> echo.Answers:
+    """By default with an interval of nothing."""
+    return echo.ping(cast(Namespace, far), "192.0.2.1", count, interval=interval, patience=patience)
 
 
 def test_all_answered(far: Far) -> None:
@@ -105,6 +105,14 @@ def test_lost_is_named(far: Far) -> None:
     far.answer = lambda number, request: [] if number in (3, 9) else [reply(request)]
     found = ping(far, patience=0.1)
     assert (found.sent, found.missing, found.lost) == (10, (3, 9), 2)
+
+
+def test_silence_is_from_answer_to_answer(far: Far) -> None:
+    """By when requests were sent; how long an answer took is no silence."""
+    far.answer = lambda number, request: [] if number in (3, 4, 5, 8) else [reply(request)]
+    found = ping(far, patience=0.1, interval=0.002)
+    assert (found.missing, found.gaps) == ((3, 4, 5, 8), 2)
+    assert found.silence >= 4 * 0.002
 
 
 def test_damaged_and_foreign(far: Far) -> None:
