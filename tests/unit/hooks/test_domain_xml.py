@@ -196,6 +196,7 @@ def test_two_entries_for_one_interface_are_refused(copies: int) -> None:
     found = domain_xml.parse_domain(domain(f"<uswitch:ports {NAMESPACE}>{inner}</uswitch:ports>"))
     with pytest.raises(InvalidInput, match="is there twice"):
         found.settings(MAC)
+    assert not found.ports
 
 
 def test_foreign_metadata_are_nobodys_business() -> None:

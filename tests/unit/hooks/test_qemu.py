@@ -266,6 +266,26 @@ def test_not_even_by_a_defect(bed: Bed, run: Run, monkeypatch: pytest.MonkeyPatc
     assert run("prepare") == 1
 
 
+@pytest.mark.parametrize(("operation", "seconds"), [
+    ("prepare", 30), ("migrate", 30), ("release", 1), ("reconnect", 1),
+])
+def test_who_has_no_guest_to_start_waits_less(
+    bed: Bed, run: Run, monkeypatch: pytest.MonkeyPatch, operation: str, seconds: float
+) -> None:
+    given: list[float] = []
+
+    class Noting(qemu.Uswitchd):
+        def __init__(self, path: str, seconds: float) -> None:
+            given.append(seconds)
+            super().__init__(path, seconds)
+
+    monkeypatch.setattr(qemu, "Uswitchd", Noting)
+    bed.configure(deadline_s=30)
+    with bed.uswitchd():
+        run(operation)
+    assert given == [seconds]
+
+
 # ---- migrate, restore ----
 
 
