@@ -2,7 +2,9 @@
 """Our hook in a libvirtd of the test bed, as a package would install it.
 
 The script is the one that is shipped; what a host has in /opt/uswitch and in
-/etc/uswitch is the environment of this interpreter, and a file of ours.
+/etc/uswitch is an environment that has our package and nothing else (this
+interpreter's own would load what developers have in it, at each call), and a
+file of ours.
 
     settings = install(libvirt, control_socket=switch.control)
     libvirt.restart()
@@ -10,13 +12,14 @@ The script is the one that is shipped; what a host has in /opt/uswitch and in
 
 from __future__ import annotations
 
-import sys
+import venv
 from pathlib import Path
 
 from testbed import TestbedError
 from testbed.libvirt import Libvirt
 
-SHIPPED = Path(__file__).resolve().parents[1] / "etc/libvirt/hooks/qemu.d/50-uswitch"
+TOP = Path(__file__).resolve().parents[1]
+SHIPPED = TOP / "etc/libvirt/hooks/qemu.d/50-uswitch"
 WHERE = "/opt/uswitch/bin"
 
 
@@ -30,10 +33,18 @@ def install(libvirt: Libvirt, **settings: object) -> Path:
     hook = libvirt.directory / "etc/hooks/qemu.d" / SHIPPED.name
     hook.parent.mkdir(parents=True, exist_ok=True)
     hook.write_text(f"{head}export USWITCH_LIBVIRT_CONF={config}\n{line}"
-                    + rest.replace(WHERE, f"{sys.prefix}/bin"))
+                    + rest.replace(WHERE, str(_environment(libvirt.directory / "opt"))))
     hook.chmod(0o755)
     configure(config, **settings)
     return config
+
+
+def _environment(prefix: Path) -> Path:
+    """The directory of its programs."""
+    venv.create(prefix)
+    [packages] = prefix.glob("lib/python3*/site-packages")
+    (packages / "vif_uswitch").symlink_to(TOP / "vif_uswitch")
+    return prefix / "bin"
 
 
 def configure(config: Path, **settings: object) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,10 @@ def test_it_is_the_shipped_script(tmp_path: Path) -> None:
     assert os.access(made, os.X_OK)
     shipped = libvirt_hook.SHIPPED.read_text().splitlines()
     changed = [line for line in made.read_text().splitlines() if line not in shipped]
-    assert changed == [f"export USWITCH_LIBVIRT_CONF={config}", f"PATH={sys.prefix}/bin:$PATH"]
+    assert changed == [f"export USWITCH_LIBVIRT_CONF={config}", f"PATH={tmp_path}/opt/bin:$PATH"]
+    python = tmp_path / "opt/bin/python3"
+    code = "import vif_uswitch.hooks.qemu, sys; print('msgspec' in sys.modules)"
+    assert subprocess.check_output([python, "-I", "-c", code], text=True) == "False\n"
     assert settings.load(str(config)).default_segment == "lan"
 
 
