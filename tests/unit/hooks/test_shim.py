@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+SHELL = shutil.which("sh") or "/bin/sh"
 SHIM = Path(__file__).resolve().parents[3] / "etc/libvirt/hooks/qemu.d/50-uswitch"
 PLAIN = "<domain><name>a b</name><interface type='network'/></domain>"
 VHOST = "<domain><interface type='vhostuser'/>\n\\n%s \"quoted\" ö</domain>"
@@ -30,10 +32,11 @@ class Called:
         self.program.write_text(NOTING)
         self.program.chmod(0o755)
 
-    def hook(self, operation: str, xml: str) -> int:
-        path = f"{self.directory}:{os.environ['PATH']}"
+    def hook(self, operation: str, xml: str, alone: bool = False) -> int:
+        """``alone``: there is no other program than the shell and what this directory has."""
+        path = str(self.directory) if alone else f"{self.directory}:{os.environ['PATH']}"
         return subprocess.run(
-            ["sh", SHIM, "the domain", operation, "begin", "-"], input=xml.encode(), timeout=30,
+            [SHELL, SHIM, "the domain", operation, "begin", "-"], input=xml.encode(), timeout=30,
             check=False, env={"PATH": path},
         ).returncode  # fmt: skip
 
@@ -51,10 +54,21 @@ def called(tmp_path: Path) -> Called:
 @pytest.mark.parametrize("operation", ["prepare", "release", "reconnect", "migrate", "restore"])
 @pytest.mark.parametrize("xml", [VHOST, METADATA])
 def test_it_hands_over_what_may_be_ours(called: Called, operation: str, xml: str) -> None:
-    assert called.hook(operation, xml) == 3
+    assert called.hook(operation, xml) == (0 if operation == "reconnect" else 3)
     words = called.words()
     assert words[0] == "-I" and words[-4:] == ["the domain", operation, "begin", "-"]
     assert Path(f"{called.program}.stdin").read_text() == f"{xml}\n"
+
+
+@pytest.mark.skipif(Path("/opt/uswitch/bin/python3").exists(), reason="installed in /opt/uswitch")
+@pytest.mark.parametrize(("operation", "status"), [("prepare", 127), ("reconnect", 0)])
+def test_without_python_guests_that_run_go_on(
+    called: Called, operation: str, status: int
+) -> None:
+    """libvirt kills a running guest whose hook fails at reconnect."""
+    called.program.unlink()
+    (called.directory / "cat").symlink_to(shutil.which("cat") or "/bin/cat")
+    assert called.hook(operation, VHOST, alone=True) == status
 
 
 @pytest.mark.parametrize(("operation", "xml"), [
