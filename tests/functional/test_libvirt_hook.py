@@ -176,6 +176,20 @@ def test_metadata_that_are_wrong(bed: Bed, inner: str, attributes: str, complain
     assert complaint in said and f"interface {mac_of(5)} of domain hook-wrong gets no port" in said
 
 
+def test_xml_that_was_copied(bed: Bed) -> None:
+    """Two domains with one socket: the second would wait, and later get the first one's segment."""
+    first = bed.start("hook-first", 9)
+    copy = bed.xml("hook-copy", 10).replace(str(bed.socket("hook-copy")),
+                                            str(bed.socket("hook-first")))
+    with pytest.raises(TestbedError, match="belongs to domain hook-first"):
+        bed.host.libvirt.start_domain(copy)
+    assert bed.port("hook-copy") is None
+    bed.host.libvirt.virsh("undefine", "hook-copy")
+    assert bed.port("hook-first") is not None
+    first.destroy()
+    assert bed.gone(first)
+
+
 def test_uswitchd_is_down(bed: Bed) -> None:
     """QEMU would listen and wait without an end; the start is refused instead, with the reason."""
     bed.configure(deadline_s=0.5)

@@ -4,7 +4,7 @@
 Decisions only; ``qemu.py`` carries them out.  Ports of a domain are known by
 their external ids (owner, domain-uuid), never by their names alone: what
 somebody else made, by hand or for a cloud, is left as it is, and serves the
-guest as well as ours would.
+guest as well as ours would, unless it serves another one.
 
 An interface is ours if its socket is below the directory of vhost-user
 sockets, or if the domain's metadata name it.  All others belong to somebody
@@ -146,19 +146,44 @@ def _left_over(domain: DomainXml) -> tuple[str, ...]:
     )
 
 
-def occupied(port: Port, others: Iterable[Port], error: Conflict) -> None:
-    """uswitchd refused ``port``: fine if somebody else's port has its socket, else raises."""
+def occupied(
+    port: Port, others: Iterable[Port], error: Conflict, running: bool = False
+) -> None:
+    """uswitchd refused ``port``: fine if somebody made one by hand for this guest, else raises.
+
+    ``running``: the guest runs already, so a port that is in use serves it.
+    """
     path = real(port["path"])
     other = next((each for each in others if each["path"] == path), None)
     if other is None or other["name"] == port["name"]:
         raise error
+    delete = f"uswitchctl port delete {shown(other['name'])}"
+    if other["external_ids"].get("owner") == OWNER:
+        raise Conflict(
+            "socket", path, f"belongs to {_whose(other, port)}",
+            f"Give each interface a socket of its own; if that one is no more: {delete}",
+        )  # fmt: skip
     if other["mode"] != port["mode"]:
         raise Conflict(
             "socket", path, f"belongs to port {shown(other['name'])}, which has mode"
             f" {other['mode']}, and the interface has mode {port['mode']}: both sides would"
             + (" listen" if port["mode"] == "server" else " connect"),
-            f"Delete that port: uswitchctl port delete {shown(other['name'])}",
+            f"Delete that port: {delete}",
         )  # fmt: skip
+    if other["link"] in ("negotiating", "up") and not running:
+        raise Conflict(
+            "socket", path, f"belongs to port {shown(other['name'])}, which serves another QEMU",
+            "Give each interface a socket of its own.",
+        )  # fmt: skip
+
+
+def _whose(other: Port, port: Port) -> str:
+    """The interface that libvirt's side made ``other`` for."""
+    ids = other["external_ids"]
+    mac = shown(ids.get("mac", "?"))
+    if ids.get("domain-uuid") == port["external_ids"]["domain-uuid"]:
+        return f"interface {mac} of the same domain"
+    return f"domain {shown(ids.get('domain', '?'))}, interface {mac}"
 
 
 def check_reachable(port: Port) -> None:

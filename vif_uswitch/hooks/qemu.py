@@ -149,7 +149,7 @@ def reconnect(domain: DomainXml, host: Host) -> int:
         delete(host, name)
     for port in plan_.make:
         try:
-            make(host, port)
+            make(host, port, running=True)
         except USwitchError as error:
             note(f"port {port['name']} of domain {shown(domain.name)}: {error}")
     return 0
@@ -164,13 +164,13 @@ def move(domain: DomainXml, host: Host, xml: bytes) -> int:
     return 0
 
 
-def make(host: Host, port: plan.Port) -> None:
-    """The port as wanted, unless somebody else's has its socket."""
+def make(host: Host, port: plan.Port, running: bool = False) -> None:
+    """The port as wanted, unless one that was made by hand for the guest has its socket."""
     try:
         made = host.uswitchd.ask(lambda client: client.port_ensure(port, create_segments=True))
         plan.check_reachable(made["port"])
     except Conflict as error:
-        plan.occupied(port, host.uswitchd.ask(Client.port_list), error)
+        plan.occupied(port, host.uswitchd.ask(Client.port_list), error, running)
 
 
 def delete(host: Host, name: str) -> None:

@@ -151,15 +151,46 @@ def test_release_takes_the_ports_of_later_interfaces_too(ours: str) -> None:
 def test_a_port_of_somebody_else_on_our_socket_will_do(ours: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(ours)
     wanted = port(NAME_A, f"{tmp_path}/link/a")
-    plan.occupied(wanted, [port("by-hand", f"{ours}/a")], Conflict("path"))
+    for owner in ("", "nova"):
+        plan.occupied(wanted, [port("by-hand", f"{ours}/a", owner)], Conflict("path"))
+
+
+@pytest.mark.parametrize("link", ["negotiating", "up"])
+def test_but_not_one_that_serves_another_qemu(ours: str, link: str) -> None:
+    wanted, other = port(NAME_A, f"{ours}/a"), port("by-hand", f"{ours}/a", owner="", link=link)
+    with pytest.raises(Conflict, match="port by-hand, which serves another QEMU"):
+        plan.occupied(wanted, [other], Conflict("path"))
+    plan.occupied(wanted, [other], Conflict("path"), running=True)  # it is this one
+
+
+@pytest.mark.parametrize("link", ["waiting", "up"])
+@pytest.mark.parametrize("running", [False, True])
+def test_nor_that_of_another_guest_of_libvirts(ours: str, link: str, running: bool) -> None:
+    """XML that was copied: the second guest would get the first one's segment, or hang."""
+    ids = {"owner": "libvirt", "domain-uuid": "other", "domain": "web\x1b", "mac": B}
+    other = port("others", f"{ours}/a", link=link, external_ids=ids)
+    with pytest.raises(Conflict) as raised:
+        plan.occupied(port(NAME_A, f"{ours}/a"), [other], Conflict("path"), running)
+    assert str(raised.value) == (
+        f"socket {ours}/a: belongs to domain 'web\\x1b', interface {B}. Give each interface a"
+        " socket of its own; if that one is no more: uswitchctl port delete others"
+    )
+
+
+def test_nor_that_of_another_interface_of_the_guest(ours: str) -> None:
+    ids = {"owner": "libvirt", "domain-uuid": UUID, "mac": B}
+    with pytest.raises(Conflict, match=f"belongs to interface {B} of the same domain"):
+        plan.occupied(port(NAME_A, f"{ours}/a"),
+                      [port(NAME_B, f"{ours}/a", external_ids=ids)], Conflict("path"))
 
 
 @pytest.mark.parametrize(("mode", "what"), [("server", "listen"), ("client", "connect")])
 def test_but_not_if_both_sides_would_do_the_same(ours: str, mode: str, what: str) -> None:
     other = "client" if mode == "server" else "server"
     wanted = port(NAME_A, f"{ours}/a", mode=mode)
+    by_hand = port("by-hand", f"{ours}/a", owner="", mode=other)
     with pytest.raises(Conflict, match=f"both sides would {what}"):
-        plan.occupied(wanted, [port("by-hand", f"{ours}/a", mode=other)], Conflict("path"))
+        plan.occupied(wanted, [by_hand], Conflict("path"))
 
 
 @pytest.mark.parametrize("others", [[], [port(NAME_A, "/x/a")], [port("other", "/x/b")]])

@@ -204,12 +204,24 @@ def test_wrong_settings_concern_our_guests_only(
 
 def test_a_port_that_somebody_made_by_hand_serves_as_well(bed: Bed, run: Run) -> None:
     bed.errors["port.ensure"] = Conflict("path", "", "is the socket of port web")
-    bed.ports = [bed.port(name="web", external_ids={})]
+    bed.ports = [bed.port(name="web", external_ids={}, link="waiting")]
     with bed.uswitchd() as uswitchd:
         assert run("prepare") == 0
         bed.ports[0]["mode"] = "client"
         assert run("prepare") == 1
     assert "port.delete" not in dict(uswitchd.asked)
+
+
+def test_a_port_that_another_guest_uses_does_not(
+    bed: Bed, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bed.errors["port.ensure"] = Conflict("path", "", "is the socket of port web")
+    bed.ports = [bed.port(name="web", external_ids={})]
+    with bed.uswitchd():
+        assert run("prepare") == 1
+        assert "port web, which serves another QEMU" in capsys.readouterr().err
+        assert run("reconnect") == 0  # this guest runs: it is the one
+    assert capsys.readouterr().err == ""
 
 
 def test_a_directory_closed_to_uswitchd_is_told(
