@@ -23,7 +23,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from vif_uswitch.client import Client, default_socket
+from vif_uswitch.client import (
+    DEFAULT_SOCKET,
+    SOCKET_VARIABLE,
+    Client,
+    default_socket,
+    user_socket,
+)
 from vif_uswitch.exceptions import (
     Busy,
     Conflict,
@@ -71,10 +77,43 @@ class Uswitchd:
             time.sleep(PAUSE_S)
 
 
+def vhost_dir(control_socket: str) -> str:
+    """Where its uswitchd has vhost-user sockets, unless it is told otherwise."""
+    return os.path.join(os.path.dirname(control_socket), "vhost")
+
+
+def has_socket_at(domain: DomainXml, control_socket: str) -> bool:
+    directory = vhost_dir(control_socket)
+    return any(plan.below(each.path, directory) for each in domain.vhost_users)
+
+
+def users_own(domain: DomainXml) -> str:
+    """The control socket of this user's own switch if the domain has a socket there, else "".
+
+    A user may have that one and use the host's as well.  Which of them a guest
+    needs its paths say, and not which of them is up: the guest would wait for
+    the other one.
+    """
+    if os.geteuid() == 0 or os.environ.get(SOCKET_VARIABLE):
+        return ""
+    try:
+        own = user_socket()
+    except InvalidInput:
+        return ""
+    return own if has_socket_at(domain, own) else ""
+
+
+def not_told(domain: DomainXml) -> str:
+    """The control socket where neither the settings nor a user's own paths say which."""
+    if not os.environ.get(SOCKET_VARIABLE) and has_socket_at(domain, DEFAULT_SOCKET):
+        return DEFAULT_SOCKET  # a user who may not use it shall be told so
+    return default_socket()
+
+
 class Host:
     """What of this host an operation needs."""
 
-    def __init__(self, operation: str) -> None:
+    def __init__(self, operation: str, domain: DomainXml) -> None:
         self.uri = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
         self.wrong: InvalidInput | None = None  # of the settings
         try:
@@ -84,17 +123,19 @@ class Host:
         seconds = self.settings.deadline_s
         if operation in ("release", "reconnect"):
             seconds = min(seconds, AFTERWARDS_S)
-        self.uswitchd = Uswitchd(self.settings.control_socket or default_socket(), seconds)
+        self.own = users_own(domain)
+        socket = self.own or self.settings.control_socket or not_told(domain)
+        self.uswitchd = Uswitchd(socket, seconds)
 
     def directory(self) -> str:
         """Of vhost-user sockets.  Of a uswitchd that is away: where they are by default."""
-        if self.settings.vhost_socket_dir:
+        if self.settings.vhost_socket_dir and not self.own:
             return self.settings.vhost_socket_dir
         try:
             shown_ = self.uswitchd.ask(Client.show, again=False)
             return str(shown_["daemon"]["vhost_socket_dir"])
         except USwitchError:
-            return os.path.join(os.path.dirname(self.uswitchd.path), "vhost")
+            return vhost_dir(self.uswitchd.path)
 
     def known(self, domain: DomainXml) -> list[plan.Port]:
         """The ports of uswitchd that name this domain."""
@@ -197,7 +238,7 @@ def note(text: str) -> None:
 def run(name: str, operation: str, xml: bytes) -> int:
     """The exit status for one call of the hook; raises USwitchError."""
     domain = parse_domain(xml)
-    host = Host(operation)
+    host = Host(operation, domain)
     if operation == "prepare":
         return prepare(domain, host)
     if operation == "release":
