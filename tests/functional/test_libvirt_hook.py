@@ -8,6 +8,7 @@ guest's first instruction.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]
 
+UP_SECONDS = 60.0
 NAMESPACE = "urn:vif-uswitch:domain:1"
 
 
@@ -70,6 +72,14 @@ class Bed:
         found = [port for port in self.host.switch.call("port.list")
                  if port["external_ids"].get("domain") == name]
         return found[0] if found else None
+
+    def wait_up(self, name: str) -> dict[str, Any]:
+        """The port of a domain once it is connected; libvirtd runs hooks after it answers."""
+        deadline = time.monotonic() + UP_SECONDS
+        while (port := self.port(name)) is None or port["link"] != "up":
+            assert time.monotonic() < deadline, f"{name} is not up: {port}"
+            time.sleep(0.05)
+        return port
 
     def gone(self, domain: Domain) -> bool:
         """Whether neither port nor socket is left of a domain, which is then forgotten."""
@@ -123,10 +133,10 @@ def test_libvirtd_restarts(bed: Bed, pair: tuple[Domain, Domain]) -> None:
     bed.host.switch.call("port.delete", name=a["name"])
     bed.host.switch.call("port.set", name=b["name"], changes={"description": "by hand"})
     bed.host.libvirt.restart()
+    again, kept = bed.wait_up("hook-a"), bed.wait_up("hook-b")
     assert ping(pair[0], 2)
-    again, kept = bed.port("hook-a"), bed.port("hook-b")
-    assert again is not None and again["created_us"] != a["created_us"]
-    assert kept is not None and kept["description"] == "by hand"
+    assert again["created_us"] != a["created_us"]
+    assert kept["description"] == "by hand"
 
 
 def test_libvirtd_restarts_while_uswitchd_is_down(bed: Bed, pair: tuple[Domain, Domain]) -> None:
@@ -135,6 +145,8 @@ def test_libvirtd_restarts_while_uswitchd_is_down(bed: Bed, pair: tuple[Domain, 
     bed.host.libvirt.restart()
     assert [domain.state() for domain in pair] == ["running", "running"]
     bed.host.switch.start()
+    for domain in pair:
+        bed.wait_up(domain.name)
     assert ping(pair[0], 2)
 
 
