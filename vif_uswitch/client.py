@@ -79,9 +79,15 @@ def is_own(path: str) -> bool:
 
 
 class Client:
-    def __init__(self, path: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self, path: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S,
+        until: float | None = None,
+    ) -> None:  # fmt: skip
+        """``timeout_s``: that each call may take, and each page of a list is one; ``until``: when
+        all of them must be done, on the clock of time.monotonic()."""
         self.path = path or default_socket()
         self._timeout_s = timeout_s
+        self._until = until
         self._socket: socket.socket | None = None
         self._buffer = bytearray()
         self._last_id = 0
@@ -106,7 +112,7 @@ class Client:
     def peer_uid(self) -> int:
         """The user that uswitchd runs as, by the kernel's word: who must own its devices."""
         try:
-            connection = self._connected(time.monotonic() + self._timeout_s)
+            connection = self._connected(self._deadline())
             found = connection.getsockopt(
                 socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
             )
@@ -214,7 +220,8 @@ class Client:
         raises DaemonUnreachable or TimedOut; all verbs but ``*.add`` can
         simply be repeated.
         """
-        deadline = time.monotonic() + self._timeout_s
+        deadline = self._deadline()
+        allowed = round(max(deadline - time.monotonic(), 0), 1)
         self._last_id += 1
         line = wire.request(self._last_id, wire.PREFIX + verb, params)
         try:
@@ -224,13 +231,18 @@ class Client:
         except TimeoutError:
             self.close()
             raise TimedOut(
-                "uswitchd", None, f"no answer to {verb} within {self._timeout_s:g} s",
+                "uswitchd", None, f"no answer to {verb} within {allowed:g} s",
                 "It may still be at it: look with 'uswitchctl show', or allow more time.",
             ) from None  # fmt: skip
         except BaseException:
             self.close()
             raise
         return self._result(reply)
+
+    def _deadline(self) -> float:
+        """Of a call that begins now."""
+        deadline = time.monotonic() + self._timeout_s
+        return deadline if self._until is None else min(deadline, self._until)
 
     def _result(self, reply: Json) -> Json:
         failure = reply.get("error")

@@ -205,6 +205,19 @@ def test_deadline_covers_everything(path: str) -> None:
         assert time.monotonic() - begun > 0.3
 
 
+def test_a_deadline_for_all_calls_together(path: str) -> None:
+    """Of a list that never ends each page comes in time."""
+    def endless(connection: socket.socket) -> None:
+        for line in connection.makefile("rb"):
+            page = {"ports": [], "next": "more"}
+            reply = {"jsonrpc": "2.0", "id": json.loads(line)["id"], "result": page}
+            connection.sendall(json.dumps(reply).encode() + b"\n")
+
+    with serving(path, endless), Client(path, 60, time.monotonic() + 0.3) as client:
+        with pytest.raises(TimedOut, match=r"no answer to port\.list"):
+            client.port_list()
+
+
 def test_deadline_when_nobody_accepts(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)

@@ -66,15 +66,20 @@ class Uswitchd:
         while True:
             left = self._deadline - time.monotonic()
             if left <= 0:
-                raise TimedOut("uswitchd", None, "did not do all of it in the time the hook has",
-                               "See deadline_s in /etc/uswitch/libvirt.conf.")
+                raise self._late()
             try:
-                with Client(self.path, left) as client:
+                with Client(self.path, left, self._deadline) as client:
                     return request(client)
+            except TimedOut:
+                raise self._late() from None
             except PASSING:
                 if not again or self._deadline - time.monotonic() < 2 * PAUSE_S:
                     raise
             time.sleep(PAUSE_S)
+
+    def _late(self) -> TimedOut:
+        return TimedOut("uswitchd", None, "did not do all of it in the time the hook has",
+                        "See deadline_s in /etc/uswitch/libvirt.conf.")
 
 
 def vhost_dir(control_socket: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,28 @@ def test_a_uswitchd_that_says_nothing_costs_the_deadline_and_no_more(
         mute.listen(8)
         assert run("prepare") == 1
     assert "in the time the hook has" in capsys.readouterr().err
+
+
+def test_all_pages_of_a_list_have_one_deadline(
+    bed: Bed, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each page takes a third of it, by a clock that the pages push on; there are too many."""
+    later = [0.0]
+    real, answer = time.monotonic, bed.answer
+    monkeypatch.setattr(time, "monotonic", lambda: real() + later[0])
+
+    def page(method: str, params: dict[str, Any]) -> Any:
+        if method != "port.list":
+            return answer(method, params)
+        later[0] += 10
+        return {"ports": [], "next": "" if later[0] > 90 else "more"}
+
+    monkeypatch.setattr(bed, "answer", page)
+    bed.configure(deadline_s=30)
+    with bed.uswitchd() as uswitchd:
+        assert run("prepare") == 1
+    assert "in the time the hook has" in capsys.readouterr().err
+    assert [method for method, _ in uswitchd.asked] == ["show"] + 3 * ["port.list"]
 
 
 def test_a_refusal_is_told(bed: Bed, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
