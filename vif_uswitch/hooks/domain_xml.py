@@ -3,8 +3,9 @@
 
 ``parse_domain()`` is the one door for XML; what comes out is checked for its
 form and bounded.  ``settings_to_port()`` makes of it what ``port.ensure``
-takes, ``with_metadata()`` and ``with_paths()`` write XML again and leave what
-they do not change as it was.  Used by the hook and by ``uswitchctl domain``.
+takes, ``with_paths()`` writes XML again and leaves what it does not change as
+it was.  Used by the hook and by ``uswitchctl domain``, which has its own ways
+to write (``vif_uswitch/domain/tree.py``).
 
 The port of an interface is named after the domain's UUID and its MAC address:
 both survive renaming, migration and another socket path.
@@ -18,19 +19,16 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from vif_uswitch.exceptions import InvalidInput
 from vif_uswitch.hooks import port_xml
 from vif_uswitch.hooks.port_xml import Allowed, PortSettings, TrunkRow, canonical_mac
 from vif_uswitch.hooks.settings import HostSettings
 
-if TYPE_CHECKING:
-    from xml.dom import minidom
-
 __all__ = ["Allowed", "DomainXml", "HostSettings", "Interface", "PortSettings", "TrunkRow",
            "canonical_mac", "external_ids", "parse_domain", "port_name", "settings_to_port",
-           "with_metadata", "with_paths"]  # fmt: skip
+           "with_paths"]  # fmt: skip
 
 XML_MAX = 4 * 2**20  # bytes; no longer string passes libvirt's own protocol
 DEPTH_MAX = 64
@@ -242,74 +240,28 @@ def settings_to_port(
 # ---- writing ----
 
 
-def with_metadata(text: str, mac: str, settings: PortSettings | None) -> str:
-    """The XML with the entry of that interface replaced, added, or (None) taken out.
+def with_paths(text: bytes | str, paths: Mapping[str, str]) -> str:
+    """The XML with other socket paths; ``paths``: by the MAC address of a vhost-user interface.
 
     Raises InvalidInput for XML that parse_domain() refuses.
     """
-    mac = canonical_mac(mac, "mac")
-    document, root = _document(text)
-    metadata = _child(root, "", "metadata")
-    ports = None if metadata is None else _child(metadata, port_xml.NAMESPACE, "ports")
-    if ports is not None:
-        for each in ports.getElementsByTagNameNS(port_xml.NAMESPACE, "port"):
-            if each.getAttribute("mac").lower() == mac:
-                ports.removeChild(each)
-    if settings is not None:
-        if metadata is None:
-            metadata = root.appendChild(document.createElement("metadata"))
-        if ports is None:
-            ports = metadata.appendChild(_new(document, "ports"))
-            ports.setAttribute(f"xmlns:{port_xml.PREFIX}", port_xml.NAMESPACE)
-        ports.appendChild(_port_element(document, settings, ports.prefix or ""))
-    elif ports is not None and not any(each.nodeType == each.ELEMENT_NODE
-                                       for each in ports.childNodes):
-        ports.parentNode.removeChild(ports)
-    return str(root.toxml())
+    parse_domain(text)
+    from xml.dom import minidom  # keeps prefixes and the order of attributes
 
-
-def with_paths(text: bytes | str, paths: Mapping[str, str]) -> str:
-    """The XML with other socket paths; ``paths``: by the MAC address of a vhost-user interface."""
-    _, root = _document(text)
+    root: Any = minidom.parseString(text).documentElement
     for interface in root.getElementsByTagName("interface"):
         if interface.getAttribute("type") != VHOST_USER:
             continue
-        mac, source = _child(interface, "", "mac"), _child(interface, "", "source")
+        mac, source = _child(interface, "mac"), _child(interface, "source")
         path = paths.get(mac.getAttribute("address").lower()) if mac is not None else None
         if path is not None and source is not None:
             source.setAttribute("path", path)
     return str(root.toxml())
 
 
-def _document(text: bytes | str) -> tuple[minidom.Document, Any]:
-    """(document, its root): minidom keeps prefixes and the order of attributes."""
-    parse_domain(text)  # refuses what is no domain, or is no harmless one
-    from xml.dom import minidom
-
-    document = minidom.parseString(text)
-    return document, document.documentElement
-
-
-def _child(parent: Any, namespace: str, name: str) -> Any:
+def _child(parent: Any, name: str) -> Any:
     """The first child element of that name, or None."""
     for node in parent.childNodes:
-        if node.nodeType == node.ELEMENT_NODE and node.localName == name and (
-            (node.namespaceURI or "") == namespace
-        ):  # fmt: skip
+        if node.nodeType == node.ELEMENT_NODE and node.tagName == name:
             return node
     return None
-
-
-def _new(document: minidom.Document, name: str, prefix: str = port_xml.PREFIX) -> Any:
-    return document.createElementNS(port_xml.NAMESPACE, f"{prefix}:{name}" if prefix else name)
-
-
-def _port_element(document: minidom.Document, settings: PortSettings, prefix: str) -> Any:
-    element = _new(document, "port", prefix)
-    for name, value in port_xml.attributes(settings).items():
-        element.setAttribute(name, value)
-    for local, attributes in port_xml.children(settings):
-        child = element.appendChild(_new(document, local, prefix))
-        for name, value in attributes.items():
-            child.setAttribute(name, value)
-    return element

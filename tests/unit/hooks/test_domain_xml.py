@@ -270,42 +270,6 @@ def test_an_interface_that_is_no_socket_makes_no_port() -> None:
 FOREIGN = "<!-- kept --><libosinfo:os xmlns:libosinfo='http://libosinfo.org' id='x'/>"
 
 
-@pytest.mark.parametrize("before", ["", FOREIGN, PORTS, FOREIGN + PORTS])
-def test_an_entry_is_added_or_replaced(before: str) -> None:
-    wanted = PortSettings(MAC, segment="a&b<\"'>", max_kpps=0, admin_up=True, description="ö",
-                          trunk=(TrunkRow(1, "red"),), guard=())
-    text = domain_xml.with_metadata(domain(before), MAC.upper(), wanted)
-    assert domain_xml.parse_domain(text).ports == {MAC: wanted}
-    if before.startswith(FOREIGN):
-        assert "<!-- kept --><libosinfo:os " in text
-
-
-def test_an_entry_is_added_where_there_are_no_metadata() -> None:
-    text = f"<domain><uuid>{UUID}</uuid></domain>"
-    wanted = PortSettings(MAC, segment="blue", guard=(Allowed(MAC), Allowed(MAC, "fd00::/64")))
-    text = domain_xml.with_metadata(text, MAC, wanted)
-    assert domain_xml.parse_domain(text).ports == {MAC: wanted}
-
-
-def test_the_others_entries_stay() -> None:
-    text = domain_xml.with_metadata(domain(PORTS), OTHER, PortSettings(OTHER, segment="red"))
-    assert set(domain_xml.parse_domain(text).ports) == {MAC, OTHER}
-    text = domain_xml.with_metadata(text, MAC, None)
-    assert set(domain_xml.parse_domain(text).ports) == {OTHER}
-
-
-def test_the_last_entry_takes_the_element_with_it() -> None:
-    text = domain_xml.with_metadata(domain(FOREIGN + PORTS), MAC, None)
-    assert "urn:vif-uswitch" not in text and "libosinfo" in text
-    assert domain_xml.with_metadata(text, MAC, None) == text
-
-
-def test_a_default_namespace_is_taken_over() -> None:
-    metadata = f"<ports xmlns='urn:vif-uswitch:domain:1'><port mac='{OTHER}'/></ports>"
-    text = domain_xml.with_metadata(domain(metadata), MAC, PortSettings(MAC, segment="blue"))
-    assert set(domain_xml.parse_domain(text).ports) == {MAC, OTHER}
-
-
 def test_paths_are_rewritten_and_nothing_else() -> None:
     text = domain(FOREIGN + PORTS)
     new = domain_xml.with_paths(text, {MAC: "/srv/vhost/vm1.sock", OTHER: "/never"})
@@ -316,4 +280,4 @@ def test_paths_are_rewritten_and_nothing_else() -> None:
 
 def test_writing_refuses_what_reading_refuses() -> None:
     with pytest.raises(InvalidInput, match="document type"):
-        domain_xml.with_metadata("<!DOCTYPE domain><domain/>", MAC, None)
+        domain_xml.with_paths("<!DOCTYPE domain><domain/>", {})

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vif_uswitch.hooks import domain_xml, port_xml
+from vif_uswitch.domain import tree
+from vif_uswitch.domain.settings import ports_element
+from vif_uswitch.hooks import port_xml
 from vif_uswitch.hooks.domain_xml import Allowed, PortSettings, TrunkRow
 
 TOP = Path(__file__).resolve().parents[3]
@@ -97,12 +98,9 @@ def test_what_we_write_is_valid(tmp_path: Path) -> None:
         max_burst_kbps=5, max_kpps=6, max_burst_kpps=7, admin_up=False, description="ö<",
         trunk=(TrunkRow(5, "red"),), guard=(Allowed(MAC), Allowed(MAC, "10.0.0.0/24")),
     )
-    domain = "<domain><uuid>4dea22b3-1d52-d8f3-2516-782e98ab3fa0</uuid></domain>"
-    text = domain_xml.with_metadata(domain, MAC, settings)
-    text = domain_xml.with_metadata(text, "52:54:00:aa:bb:02",
-                                    PortSettings("52:54:00:aa:bb:02", guard=()))
-    ports = re.search(r"<uswitch:ports.*</uswitch:ports>", text)
-    assert ports and valid(ports[0], tmp_path)
+    other = PortSettings("52:54:00:aa:bb:02", guard=())
+    ports = ports_element({each.mac: each for each in (settings, other)}, prefix=port_xml.PREFIX)
+    assert ports is not None and valid(tree.written(ports), tmp_path)
 
 
 def attributes(define: str) -> dict[str, ET.Element]:
