@@ -233,6 +233,12 @@ def ports_of(host: Host, name: str) -> list[str]:
     return [port for port in host.ports() if port.startswith(uuid_of(host, name))]
 
 
+def stuck_s(host: Host, name: str) -> int:
+    """For how many seconds libvirt has waited for its QEMU."""
+    found = re.search(r"\((\d+)\.", host.libvirt.virsh("domcontrol", name))
+    return int(found[1]) if found else 0
+
+
 def wait_for(path: str, starting: subprocess.Popen[bytes]) -> None:
     """Until that file is there, as long as the other program is at it."""
     while not os.path.exists(path):
@@ -319,11 +325,21 @@ def test_what_check_finds(host: Host, ctl: Ctl, idle: str) -> None:
     found = wrong(ctl)
     assert "both listen" in found["NIC-02"] and "no segment" in found["NIC-03"]
     host.switch.call("port.delete", name=port)
-    host.switch.call("port.add", port={"name": port, "path": spec["path"], "segment": "lan"})
+    host.switch.call("port.add", port={
+        "name": port, "path": spec["path"], "segment": "lan",
+        "external_ids": spec["external_ids"]})  # fmt: skip
     # uswitchd owns the directory, and its owner may not enter: QEMU listens, and waits.
     host.switch.vhost.chmod(0o2070)
     with subprocess.Popen(["virsh", "-c", host.libvirt.uri, "start", idle]) as starting:
-        wait_for(spec["path"], starting)
-        assert "does not let" in wrong(ctl)["NIC-04"] and starting.poll() is None
-        host.switch.vhost.chmod(0o2775)
+        try:
+            wait_for(spec["path"], starting)
+            while stuck_s(host, idle) < 4:
+                time.sleep(0.1)
+            found = wrong(ctl)
+            assert set(found) == {"DOM-04", "NIC-04"} and "does not let" in found["NIC-04"]
+            [row] = ctl.must("list", idle, "-f", "json").json
+            assert (row["state"], row["link"], row["port"]) == ("stuck", "waiting", port)
+            assert ctl("detach", idle, port).status == 1
+        finally:
+            host.switch.vhost.chmod(0o2775)
         assert starting.wait(60) == 0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vif_uswitch.domain import reach
+from vif_uswitch.domain import interfaces, reach
 from vif_uswitch.domain.affect import Affect, words
 from vif_uswitch.domain.reach import Who
 from vif_uswitch.domain.tree import Element, attribute
@@ -74,6 +74,19 @@ def check(side: Side, switch: Switch | USwitchError, obstacle: Callable[[str, Wh
         port = switch.ports.get(one.path)
         if port is not None and side.which is Affect.LIVE:
             found.append(_link(one, port, switch, obstacle, listening))
+    return found
+
+
+def stuck(name: str, uuid: str, switch: Switch | USwitchError, error: USwitchError,
+          obstacle: Callable[[str, Who], str] = reach.obstacle,
+          listening: Callable[[str], bool | None] = reach.listening) -> list[Finding]:  # fmt: skip
+    """Of a domain that libvirt tells nothing about: QEMU waits, perhaps for one of its ports."""
+    found = [Finding("DOM-04", "", Status.FAIL, f"{error.what} {error.value}: {error.why}",
+                     "If a port of it waits, that is why; the guest goes on when the port is up.")]
+    if isinstance(switch, USwitchError):
+        return [*found, Finding("DOM-03", "", Status.FAIL, str(switch), "Start uswitchd.")]
+    for one in interfaces.of_ports(name, uuid, switch.ports).interfaces:
+        found.append(_link(one, switch.ports[one.path], switch, obstacle, listening))
     return found
 
 

@@ -30,6 +30,7 @@ from vif_uswitch.exceptions import (
 )
 from vif_uswitch.hooks import port_xml
 
+STUCK_S = 3  # how long a healthy QEMU may take for one thing
 URI_VARIABLE = "VIRSH_DEFAULT_CONNECT_URI"  # libvirt's own, LIBVIRT_DEFAULT_URI, it reads itself
 
 _KINDS: dict[int, tuple[type[USwitchError], str]] = {
@@ -98,8 +99,19 @@ class Guest:
         flags = libvirt.VIR_DOMAIN_XML_SECURE if secrets else 0
         if which is Affect.CONFIG:
             flags |= libvirt.VIR_DOMAIN_XML_INACTIVE
+        self._must_not_be_stuck()
         with explained("domain", self.name):
             return str(self._domain.XMLDesc(flags))
+
+    def _must_not_be_stuck(self) -> None:
+        """Libvirt tells nothing of a domain whose QEMU does not answer: it waits for 30 s first."""
+        try:
+            _, _, since_ms = self._domain.controlInfo()
+        except libvirt.libvirtError:
+            return  # it does not run, or the driver does not know
+        if since_ms > STUCK_S * 1000:
+            raise Busy("domain", self.name, f"libvirt has waited {since_ms // 1000} s for its QEMU",
+                       f"See 'uswitchctl domain check {self.name}'.")  # fmt: skip
 
     def attach(self, device: str, affect: Affect) -> None:
         with explained("domain", self.name):

@@ -57,6 +57,14 @@ def new_mac(taken: Collection[str]) -> str:
             return mac
 
 
+def of_ports(name: str, uuid: str, ports: Mapping[str, Json]) -> DomainXml:
+    """A domain as its ports know it: libvirt tells nothing while its QEMU does not answer."""
+    mine = [port for port in ports.values() if port["external_ids"].get("domain-uuid") == uuid]
+    found = [Interface(port["external_ids"].get("mac", ""), path=port["path"], mode=port["mode"])
+             for port in mine]  # fmt: skip
+    return DomainXml(name, uuid, tuple(found))
+
+
 def rows(domain: DomainXml, ports: Mapping[str, Json]) -> list[Json]:
     """The rows of ``uswitchctl domain list``.  An interface of another type has no port."""
     return [_row(domain, one, ports) for one in domain.interfaces]

@@ -10,7 +10,7 @@ from vif_uswitch.client import Client
 from vif_uswitch.domain import check, interfaces, reach, tree
 from vif_uswitch.domain.affect import Affect, each, everything
 from vif_uswitch.domain.connect import Guest, Hypervisor
-from vif_uswitch.exceptions import NotFound, USwitchError
+from vif_uswitch.exceptions import Busy, NotFound, USwitchError
 from vif_uswitch.hooks import settings
 from vif_uswitch.hooks.domain_xml import HostSettings, parse_domain
 
@@ -32,13 +32,15 @@ def rows(hypervisor: Hypervisor, client: Client, names: Iterable[str]) -> list[J
         try:
             state = guest.state()
             which = Affect.LIVE if state.active else Affect.CONFIG
+            word = "running" if state.active else "shut off"
             domain = parse_domain(guest.xml(which, secrets=False))
+        except Busy:
+            domain, word = interfaces.of_ports(guest.name, guest.uuid, ports), "stuck"
         except NotFound:
             if chosen:
                 raise
             continue  # it went while we looked at others
-        for row in interfaces.rows(domain, ports):
-            found.append({**row, "state": "running" if state.active else "shut off"})
+        found += [{**row, "state": word} for row in interfaces.rows(domain, ports)]
     return found
 
 
@@ -55,7 +57,10 @@ def findings(guest: Guest, client: Client) -> list[check.Finding]:
     known = switch(client)
     found: list[check.Finding] = []
     for which in each(everything(guest.state())):
-        text = guest.xml(which, secrets=False)
+        try:
+            text = guest.xml(which, secrets=False)
+        except Busy as error:
+            return check.stuck(guest.name, guest.uuid, known, error)
         side = check.Side(which, parse_domain(text), tuple(tree.interfaces(tree.parse(text))))
         found += check.check(side, known)
     return check.merged(found)

@@ -16,6 +16,7 @@ from vif_uswitch.domain import settings, tree
 from vif_uswitch.domain.affect import Affect
 from vif_uswitch.domain.connect import Hypervisor, connect, patiently
 from vif_uswitch.exceptions import (
+    Busy,
     Conflict,
     DaemonUnreachable,
     Forbidden,
@@ -101,6 +102,17 @@ def test_who_is_not_there() -> None:
         assert str(refused.value).isprintable()
     with pytest.raises(DaemonUnreachable, match="Start libvirtd"):
         connect("qemu+unix:///system?socket=/nonexistent/sock", write=True)
+
+
+def test_a_qemu_that_does_not_answer_is_not_waited_for(
+    hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = hypervisor.guest("test")
+    monkeypatch.setattr(libvirt.virDomain, "controlInfo", lambda _: [1, 0, 2900])
+    assert guest.xml(Affect.LIVE)
+    monkeypatch.setattr(libvirt.virDomain, "controlInfo", lambda _: [1, 0, 9900])
+    with pytest.raises(Busy, match="waited 9 s"):
+        guest.xml(Affect.LIVE)
 
 
 class Elsewhere:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.unit.daemon.control_rig import Control
-from tests.unit.domain.domain_rig import FakeGuest, bridge, domain, ours
+from tests.unit.domain.domain_rig import MAC, UUID, FakeGuest, bridge, domain, ours
 from vif_uswitch.client import Client
 from vif_uswitch.domain import look
-from vif_uswitch.domain.affect import State
+from vif_uswitch.domain.affect import Affect, State
 from vif_uswitch.domain.check import Switch
-from vif_uswitch.exceptions import DaemonUnreachable, NotFound
+from vif_uswitch.exceptions import Busy, DaemonUnreachable, NotFound
 
 
 class Gone(FakeGuest):
@@ -34,6 +34,13 @@ class FakeHypervisor:
         return self._guests[0]
 
 
+class Stuck(FakeGuest):
+    """Its QEMU waits, and libvirt with it."""
+
+    def xml(self, which: Affect, *, secrets: bool = True) -> str:
+        raise Busy("domain", "vm1", "libvirt has waited 9 s for its QEMU")
+
+
 def rows(client: Client, *guests: FakeGuest, names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     return look.rows(FakeHypervisor(*guests), client, names)  # type: ignore[arg-type]
 
@@ -42,6 +49,23 @@ def test_a_domain_that_goes_meanwhile_is_none_if_nobody_asked_for_it(client: Cli
     assert len(rows(client, Gone(), FakeGuest(config=domain(bridge())))) == 1
     with pytest.raises(NotFound):
         rows(client, Gone(), names=("vm1",))
+
+
+def test_a_guest_that_is_stuck_is_what_its_ports_know(control: Control, client: Client) -> None:
+    ids = {"domain-uuid": UUID, "mac": MAC}
+    client.port_add({"name": "p", "segment": "blue", "external_ids": ids})
+    client.port_add({"name": "other"})
+    guest = Stuck(domain())
+    [row] = rows(client, guest)
+    assert (row["state"], row["mac"], row["port"], row["link"]) == ("stuck", MAC, "p", "waiting")
+    about, port = look.findings(guest, client)  # type: ignore[arg-type]
+    assert (about.check, about.text) == ("DOM-04",
+                                         "domain vm1: libvirt has waited 9 s for its QEMU")
+    assert (port.check, port.about, port.status.value) == ("NIC-04", MAC, "FAIL")
+    assert "does not exist" in port.text
+    with Client(f"{control.directory}/none") as nobody:
+        assert [one.check for one in look.findings(guest, nobody)] == [  # type: ignore[arg-type]
+            "DOM-04", "DOM-03"]  # fmt: skip
 
 
 def test_a_running_guest_is_shown_as_it_is(control: Control, client: Client) -> None:
