@@ -3,8 +3,9 @@
  *
  * test_vhost_log.c - a port under a log of dirty pages: whatever page of guest
  * memory differs after a burst has its bit, for buffers of every shape and
- * for the rings themselves.  The memory is compared as a whole, so it is not
- * a matter of where the switch believes to write.
+ * for the rings themselves.  The memory is compared as a whole (what its file
+ * does not even hold is zeros), so it is not a matter of where the switch
+ * believes to write.
  */
 #include "harness.h"
 
@@ -63,10 +64,26 @@ __attribute__((no_sanitize("thread"))) static bool changed(uint64_t gpa)
     return differs;
 }
 
+/*
+ * The next page that the memory's file holds, from this one on; DRV_END if there is none.  The others nobody has
+ * written, by whatever mapping: most of memory, and no need to read their zeros again after every frame.
+ */
+static uint64_t held(uint64_t gpa)
+{
+    const uint64_t off = gpa - DRV_GPA;
+    const off_t at = lseek(d.memfd, (off_t)(off < DRV_SIZE0 ? off : off + DRV_GAP), SEEK_DATA);
+
+    if (at < 0)
+        return DRV_END;
+    if (at >= DRV_SIZE0 && at < DRV_SIZE0 + DRV_GAP)
+        return held(DRV_BORDER);
+    return DRV_GPA + ((uint64_t)at < DRV_SIZE0 ? (uint64_t)at : (uint64_t)at - DRV_GAP);
+}
+
 /* What the driver has written so far is not the switch's doing. */
 static void snapshot(void)
 {
-    for (uint64_t gpa = DRV_GPA; gpa < DRV_END; gpa += PAGE) {
+    for (uint64_t gpa = held(DRV_GPA); gpa < DRV_END; gpa = held(gpa + PAGE)) {
         if (changed(gpa))
             drv_read(&d, gpa, before + (gpa - DRV_GPA) / sizeof(*before), PAGE);
     }
@@ -78,8 +95,9 @@ static unsigned check_pages(void)
 {
     unsigned n = 0, marked = 0;
 
-    for (uint64_t gpa = DRV_GPA; gpa < DRV_END; gpa += PAGE) {
-        marked += dirty(gpa);
+    for (uint64_t i = 0; i < LOG_SIZE; i++)
+        marked += (unsigned)__builtin_popcount(bits[i]);
+    for (uint64_t gpa = held(DRV_GPA); gpa < DRV_END; gpa = held(gpa + PAGE)) {
         if (!changed(gpa))
             continue;
         n++;
