@@ -8,6 +8,7 @@ only if the target itself, a sanitizer or an untouchable page says what the bug 
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -21,7 +22,9 @@ from tools import seeded
 
 FUZZ = seeded.TOP / "tests" / "fuzz"
 OBJECTS = seeded.DATAPLANE / "build" / "fuzz"
-SECONDS = 180  # most take a few; chance decides, and so does what else the machine does
+# Most take a few seconds of a processor; chance decides, and so does what else the machine does.
+SECONDS = 360
+JOBS = min(os.cpu_count() or 1, 4)
 
 
 def check(target: str, bug: seeded.Bug) -> str:
@@ -64,13 +67,16 @@ def report(job: tuple[str, seeded.Bug]) -> bool:
 
 
 def main() -> int:
-    names = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", help="only targets whose name holds one of these")
+    parser.add_argument("-j", "--jobs", type=int, default=JOBS, help="targets at a time")
+    arguments = parser.parse_args()
+    names, jobs = arguments.names, arguments.jobs
     work = [(test.stem, bug) for test in sorted(FUZZ.glob("fuzz_*.c"))
             for bug in seeded.fitting_bugs_of(test)
             if not names or any(name in test.stem for name in names)]
-    jobs = os.cpu_count() or 1
     subprocess.run(["make", "-C", str(seeded.DATAPLANE), f"-j{jobs}", "fuzz-build"], check=True)
-    with ThreadPoolExecutor(min(jobs, 4)) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         found = list(pool.map(report, work))
     return 0 if found and all(found) else 1
 

@@ -160,6 +160,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="only proofs whose name holds one of these")
     parser.add_argument("--deep", action="store_true", help="larger bounds where a proof has them")
+    parser.add_argument("-j", "--jobs", type=int, default=JOBS, help="runs at a time")
     arguments = parser.parse_args()
     try:
         checker = cbmc.command()
@@ -167,7 +168,7 @@ def main() -> int:
         if not work:
             print("no proof of that name")
             return 1
-        with ThreadPoolExecutor(JOBS) as pool:
+        with ThreadPoolExecutor(arguments.jobs) as pool:
             results = list(pool.map(lambda job: run(checker, job), work))
     except (TestbedError, seeded.Unplantable) as error:
         print(f"prove: {error}")

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checks of "make lint" and "make test", one after the other.
+"""The checks of "make lint" and "make test".
 
 Run by the Makefile with the virtual environment's Python, from the top of the
 checkout.  A failed check does not stop the next one: one run shows everything
 that is wrong.  Each check's output is kept in a log; pytest comes last and
 writes to the terminal, so that its summary is the last line of the run.
 
-The functional tests wait more than they compute, and need the processors at
-once when they need them.  So the fuzz targets run beside them on time that
-nobody else wants.  OpenStack, which is fetched and unpacked for minutes, is
-installed likewise beside what comes first.  Everything else has the machine
-for itself.
+"make test" has two lanes of checks that only want processor time (aside.py).
+They begin at once and run beside the functional tests and OpenStack's, which
+wait more than they compute.  The C tests, compiled in a lane meanwhile, and
+the Python unit tests come after them.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ import os
 import pathlib
 import subprocess
 import sys
-import threading
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import replace
 
 from tools import stage
+from tools.aside import Check, Lane
 
 BIN = pathlib.Path(sys.executable).parent
-JOBS = f"-j{os.cpu_count() or 1}"
-IDLE = ("chrt", "--idle", "0")
+PROCESSORS = os.cpu_count() or 1
+JOBS = f"-j{PROCESSORS}"
+# What is in a lane, in its order: what others wait for first, and all that uses the fuzz targets'
+# objects in one.  Each lane has its share of the processors.
+LANES = (
+    ("openstack-venv", "c-lint", "prove"),
+    ("c-build", "fuzz-bugs", "fuzz"),
+)
+LANE_JOBS = f"-j{max(1, PROCESSORS // len(LANES))}"
+# Half of the C tests' time is waiting as well.
+TEST_JOBS = f"-j{PROCESSORS * 2}"
 PARALLEL = ("tests/unit", "tests/property")
 QUICK = ("-m", "not spare")
-FUZZ = "fuzz"
-OPENSTACK = "openstack-venv"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    group: str
-    name: str
-    title: str
-    command: tuple[str, ...]
 
 
 def tool(name: str, *arguments: str) -> tuple[str, ...]:
@@ -60,72 +59,103 @@ def checks() -> list[Check]:
               ("make", "-C", "dataplane", JOBS, "lint")),
         Check("docs", "docs", "Sphinx: pages for operators, warnings are errors",
               tool("sphinx-build", *docs, "doc/source", "doc/build/html")),
+        Check("c", "c-build", "C unit tests, compiled: as shipped, for ASan and UBSan, for TSan",
+              ("make", "-C", "dataplane", JOBS, "check-build")),
         Check("c", "c-check", "C unit tests as shipped, with the real system call filter",
-              ("make", "-C", "dataplane", JOBS, "check")),
+              ("make", "-C", "dataplane", TEST_JOBS, "check")),
         Check("c", "c-asan", "C unit tests under ASan and UBSan",
-              ("make", "-C", "dataplane", JOBS, "check-asan")),
+              ("make", "-C", "dataplane", TEST_JOBS, "check-asan")),
         Check("c", "c-tsan", "C thread tests under TSan",
-              ("make", "-C", "dataplane", JOBS, "check-tsan")),
+              ("make", "-C", "dataplane", TEST_JOBS, "check-tsan")),
         Check("fuzz", "fuzz-bugs", "fuzz targets find seeded bugs",
-              (sys.executable, "-m", "tools.fuzz_bugs")),
-        Check("fuzz", FUZZ, "fuzz targets under ASan and UBSan, a minute each",
+              (sys.executable, "-m", "tools.fuzz_bugs", JOBS)),
+        Check("fuzz", "fuzz", "fuzz targets under ASan and UBSan, a minute each",
               ("make", "-C", "dataplane", JOBS, "fuzz")),
         Check("prove", "prove", "bounded proofs, and seeded bugs that they refute",
-              (sys.executable, "-m", "tools.prove")),
-        Check("openstack", OPENSTACK, "OpenStack's newest release for tests",
+              (sys.executable, "-m", "tools.prove", JOBS)),
+        Check("openstack", "openstack-venv", "OpenStack's newest release for tests",
               ("make", "openstack")),
     ]
 
 
-class Aside:
-    """A check that runs beside others, one job at a time, on processor time that is left over."""
-
-    def __init__(self, check: Check, logs: pathlib.Path, beside: str) -> None:
-        self.check = check
-        self._log = logs / f"{check.name}.log"
-        self._status, self._seconds = 1, 0.0
-        self._thread = threading.Thread(target=self._run)
-        print(f"== {check.title}: beside {beside}", flush=True)
-        self._thread.start()
-
-    def wait(self) -> int:
-        """Its exit status."""
-        self._thread.join()
-        return stage.report(f"== {self.check.title}: ", self._log, self._status, self._seconds)
-
-    def _run(self) -> None:
-        command = (*IDLE, *(word for word in self.check.command if word != JOBS))
-        self._status, self._seconds = stage.execute(self._log, command)
+def in_lane(check: Check) -> Check:
+    """The same with the jobs that a lane may have."""
+    return replace(check, command=tuple(LANE_JOBS if word == JOBS else word
+                                        for word in check.command))
 
 
-def run_pytest(title: str, arguments: list[str]) -> int:
+def run_checks(chosen: Iterable[Check], logs: pathlib.Path) -> list[str]:
+    """One after the other; names of those that failed."""
+    return [check.name for check in chosen
+            if stage.run(check.title, logs / f"{check.name}.log", check.command) != 0]
+
+
+def run_pytest(title: str, arguments: list[str]) -> list[str]:
+    """The title if a test failed."""
     print(f"== pytest: {title}", flush=True)
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", *arguments]
-    return subprocess.run(command, check=False).returncode
+    return [title] if subprocess.run(command, check=False).returncode else []
 
 
-def run_openstack(installation: Aside) -> int:
-    """The tests in the environment that has been installed meanwhile; make knows where it is."""
-    if installation.wait():
-        return 1
-    print("== pytest: real Nova, Neutron, os-vif and libvirtd", flush=True)
-    return subprocess.run(["make", "-s", "check-openstack", "PYTEST=-q -m 'not spare'"],
-                          check=False, env=stage.environment()).returncode
+def run_openstack() -> list[str]:
+    """The tests in OpenStack's environment; make knows where it is."""
+    title = "real Nova, Neutron, os-vif and libvirtd"
+    print(f"== pytest: {title}", flush=True)
+    done = subprocess.run(["make", "-s", "check-openstack", "PYTEST=-q -m 'not spare'"],
+                          check=False, env=stage.environment())
+    return [title] if done.returncode else []
 
 
-def run_all_pytest(fuzz: Aside | None, installation: Aside | None) -> list[str]:
-    """Names of what failed."""
-    failed = []
-    if run_pytest("functional tests", [*QUICK, "tests/functional"]):
-        failed.append("functional tests")
-    if fuzz is not None and fuzz.wait():
-        failed.append(fuzz.check.name)
-    if installation is not None and run_openstack(installation):
-        failed.append("openstack tests")
-    if run_pytest("Python unit tests, layering, properties",
-                  ["-n", str(os.cpu_count() or 1), *QUICK, *PARALLEL]):
-        failed.append("unit tests")
-    return failed
+class Run:
+    """One "make test": what is chosen, in two lanes and in the foreground."""
+
+    def __init__(self, chosen: Iterable[Check], logs: pathlib.Path) -> None:
+        self._foreground = {check.name: check for check in chosen}
+        self._logs = logs
+        self._failed: list[str] = []
+        self._lanes: list[Lane] = []
+
+    def all(self) -> list[str]:
+        """Names of what failed."""
+        try:
+            self._begin_lanes()
+            self._take([name for name, check in self._foreground.items() if check.group != "c"])
+            self._failed += run_pytest("functional tests", [*QUICK, "tests/functional"])
+            if self._wait("openstack-venv"):
+                self._failed += run_openstack()
+            self._wait("c-build")
+            self._take(list(self._foreground))
+            for name in [name for lane in self._lanes for name in lane.names]:
+                self._wait(name)
+            if self._failed:
+                print(f"== FAILED so far: {', '.join(self._failed)} (logs in {self._logs})",
+                      flush=True)
+            self._failed += run_pytest("Python unit tests, layering, properties",
+                                       ["-n", str(PROCESSORS), *QUICK, *PARALLEL])
+        finally:
+            for lane in self._lanes:
+                lane.cancel()
+        return self._failed
+
+    def _begin_lanes(self) -> None:
+        for names in LANES:
+            checks = [in_lane(self._foreground.pop(name)) for name in names
+                      if name in self._foreground]
+            for check in checks:
+                print(f"== {check.title}: beside the tests", flush=True)
+            self._lanes.append(Lane(checks, self._logs))
+
+    def _take(self, names: list[str]) -> None:
+        self._failed += run_checks([self._foreground.pop(name) for name in names], self._logs)
+
+    def _wait(self, name: str) -> bool:
+        """Whether there is such a check in a lane and it passed."""
+        for lane in self._lanes:
+            if name in lane:
+                passed = lane.wait(name) == 0
+                self._failed += [] if passed else [name]
+                return passed
+        return False
 
 
 def main() -> int:
@@ -135,17 +165,11 @@ def main() -> int:
     parser.add_argument("groups", nargs="+",
                         choices=["lint", "docs", "c", "fuzz", "prove", "openstack"])
     arguments = parser.parse_args()
-    chosen = {check.name: check for check in checks() if check.group in arguments.groups}
-    fuzz = chosen.pop(FUZZ) if arguments.pytest and FUZZ in chosen else None
-    openstack = chosen.pop(OPENSTACK, None) if arguments.pytest else None
-    installation = Aside(openstack, arguments.logs, "the checks") if openstack else None
-    failed = [check.name for check in chosen.values()
-              if stage.run(check.title, arguments.logs / f"{check.name}.log", check.command) != 0]
-    if failed and arguments.pytest:
-        print(f"== FAILED so far: {', '.join(failed)} (logs in {arguments.logs})", flush=True)
+    chosen = [check for check in checks() if check.group in arguments.groups]
     if arguments.pytest:
-        beside = Aside(fuzz, arguments.logs, "the functional tests") if fuzz else None
-        failed += run_all_pytest(beside, installation)
+        failed = Run(chosen, arguments.logs).all()
+    else:
+        failed = run_checks(chosen, arguments.logs)
     if failed:
         print(f"== FAILED: {', '.join(failed)}", flush=True)
     return 1 if failed else 0
