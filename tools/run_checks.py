@@ -37,6 +37,8 @@ LANES = (
 LANE_JOBS = f"-j{max(1, PROCESSORS // len(LANES))}"
 # Half of the C tests' time is waiting as well.
 TEST_JOBS = f"-j{PROCESSORS * 2}"
+# Modules with guests, and the others beside them: tests/functional/groups.py.
+TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile")
 PARALLEL = ("tests/unit", "tests/property")
 QUICK = ("-m", "not spare")
 
@@ -120,7 +122,8 @@ class Run:
         try:
             self._begin_lanes()
             self._take([name for name, check in self._foreground.items() if check.group != "c"])
-            self._failed += run_pytest("functional tests", [*QUICK, "tests/functional"])
+            self._failed += run_pytest("functional tests",
+                                       [*TWO_AT_A_TIME, *QUICK, "tests/functional"])
             if self._wait("openstack-venv"):
                 self._failed += run_openstack()
             self._wait("c-build")

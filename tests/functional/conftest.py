@@ -217,6 +217,15 @@ def witnesses(lab_module: Lab) -> Witnesses:
     return Witnesses(lab_module)
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """Two modules at a time, where the command line says so."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from .groups import Groups
+    return Groups(config, log)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A module that says ``LAYOUTS`` runs its tests with guests of each layout of rings."""
     layouts = getattr(metafunc.module, "LAYOUTS", ())

@@ -183,7 +183,7 @@ def test_m5_unsupported_requests(
     with closed_or_refused():
         assert liar.acked(request_, bytes(16), [fd]) != 0
     os.close(fd)
-    assert fd_count()[0] <= before[0]
+    lab.wait(lambda: fd_count()[0] <= before[0], "no fd leaked into uswitchd")
     reconnects(liar)
     witnesses.check()
 

@@ -32,7 +32,8 @@ class Ran:
         return int(log.stem in self.broken), 0.0
 
     def pytest(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
-        name = OPENSTACK if command[0] == "make" else UNIT if "-n" in command else FUNCTIONAL
+        name = (OPENSTACK if command[0] == "make"
+                else FUNCTIONAL if "tests/functional" in command else UNIT)
         self.names.append(name)
         return subprocess.CompletedProcess(command, int(name in self.broken))
 

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tests/functional/groups.py: who runs beside whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.functional.groups import GUESTS, group
+from tools.seeded import TOP
+
+MODULES = sorted((TOP / "tests" / "functional").glob("test_*.py"))
+
+
+def test_modules_with_guests_are_one_group() -> None:
+    """Those whose every test has one, and no others."""
+    names = {path.stem for path in MODULES if group(path) == GUESTS}
+    assert {"test_guests", "test_guests_life", "test_guests_mq", "test_migration"} <= names
+    assert not {"test_tap", "test_hugepages", "test_doctor", "test_forwarding"} & names
+
+
+def test_every_other_module_is_its_own() -> None:
+    others = [group(path) for path in MODULES if group(path) != GUESTS]
+    assert len(others) == len(set(others)) > 10
+
+
+@pytest.mark.parametrize("text", ["", "pytestmark = pytest.mark.slow\n", "# pytest.mark.guest\n"])
+def test_what_is_said_elsewhere_does_not_count(tmp_path_factory: pytest.TempPathFactory,
+                                               text: str) -> None:
+    module = tmp_path_factory.mktemp("groups") / "test_x.py"
+    module.write_text(text, encoding="utf-8")
+    assert group(module) == "test_x"
