@@ -28,11 +28,11 @@ from tools.aside import Check, Lane
 BIN = pathlib.Path(sys.executable).parent
 PROCESSORS = os.cpu_count() or 1
 JOBS = f"-j{PROCESSORS}"
-# What is in a lane, in its order: what others wait for first, and all that uses the fuzz targets'
-# objects in one.  Each lane has its share of the processors.
+# What is in a lane, in its order: first what others wait for.  In one what uses the product's
+# objects, in the other what uses the fuzz targets'.  Each has its share of the processors.
 LANES = (
-    ("openstack-venv", "c-lint", "prove"),
-    ("c-build", "fuzz-bugs", "fuzz"),
+    ("openstack-venv", "c-build", "c-lint", "prove"),
+    ("fuzz-bugs", "fuzz"),
 )
 LANE_JOBS = f"-j{max(1, PROCESSORS // len(LANES))}"
 # Half of the C tests' time is waiting as well.
