@@ -35,7 +35,7 @@ LANES = (
     ("fuzz-bugs", "fuzz"),
 )
 LANE_JOBS = f"-j{max(1, PROCESSORS // len(LANES))}"
-# Half of the C tests' time is waiting as well.
+# Half of the C tests' time is waiting as well; under TSan their threads spin for each other.
 TEST_JOBS = f"-j{PROCESSORS * 2}"
 # Modules with guests, and the others beside them: tests/functional/groups.py.
 TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile")
@@ -68,7 +68,7 @@ def checks() -> list[Check]:
         Check("c", "c-asan", "C unit tests under ASan and UBSan",
               ("make", "-C", "dataplane", TEST_JOBS, "check-asan")),
         Check("c", "c-tsan", "C thread tests under TSan",
-              ("make", "-C", "dataplane", TEST_JOBS, "check-tsan")),
+              ("make", "-C", "dataplane", JOBS, "check-tsan")),
         Check("fuzz", "fuzz-bugs", "fuzz targets find seeded bugs",
               (sys.executable, "-m", "tools.fuzz_bugs", JOBS)),
         Check("fuzz", "fuzz", "fuzz targets under ASan and UBSan, a minute each",
