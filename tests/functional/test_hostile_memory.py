@@ -213,10 +213,16 @@ def test_f3_saturated_call_fd(lab: Lab, witnesses: Witnesses) -> None:
     fcntl.fcntl(call, fcntl.F_SETFL, os.O_NONBLOCK)
 
 
+def thread_count(lab: Lab) -> int:
+    """Of uswitchd."""
+    return len(os.listdir(f"/proc/{lab.switch.daemon_pid}/task"))
+
+
 def test_f3_err_fd_that_blocks(lab: Lab, witnesses: Witnesses) -> None:
     """A full, blocking err eventfd: uswitchd goes on answering, again and again."""
     liar = lab.guest("f3")
-    for _ in range(3):
+    before = thread_count(lab)
+    for _ in range(8):
         ring = liar.front.rings[TX]
         with contextlib.suppress(BlockingIOError):
             os.eventfd_write(ring.err_fd, 2**64 - 2)
@@ -233,8 +239,9 @@ def test_f3_err_fd_that_blocks(lab: Lab, witnesses: Witnesses) -> None:
             liar.front.setup_ring(index)
         liar.front.enable()
         liar.front.sync()
-    threads = len(os.listdir(f"/proc/{lab.switch.daemon_pid}/task"))
-    assert threads <= 4, f"{threads} threads in uswitchd"
+    # Those that write its state to disk may be more by now, but not by one for each of these.
+    more = thread_count(lab) - before
+    assert more <= 4, f"{more} more threads in uswitchd"
 
 
 def test_f3_kick_fd_that_is_always_ready_costs_no_core(lab: Lab, witnesses: Witnesses) -> None:

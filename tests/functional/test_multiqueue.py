@@ -108,6 +108,8 @@ def test_all_pairs_carry_frames_and_flows_stay_in_order(
     pair: tuple[Guest, Guest], lab: Lab, witnesses: Witnesses
 ) -> None:
     a, b = pair
+    # Before there is a load by which they could be placed anew.
+    assert all(worker["queues"] >= 4 for worker in lab.client.worker_list()["workers"])
     there, back = Talk(a, b, 64), Talk(b, a, 64)
     for _ in range(5):
         there.check(there.send(3), set(range(0, 16, 2)))
@@ -116,7 +118,6 @@ def test_all_pairs_carry_frames_and_flows_stay_in_order(
     assert sorted(counted) == list(range(16)) and all(counted.values())
     assert sum(n for i, n in counted.items() if i % 2) == back.sent + 1
     assert [r["index"] for r in rings(lab, a)] == list(range(8))
-    assert all(worker["queues"] >= 4 for worker in lab.client.worker_list()["workers"])
     assert lab.drops(a.name) == lab.drops(b.name) == {}
     witnesses.check()
 

@@ -38,7 +38,7 @@ from vif_uswitch.uplink.host import RootHost
 
 TOP = Path(__file__).resolve().parents[2]
 UNTAGGED = native.constant("US_VID_UNTAGGED")
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 def missing() -> str | None:
