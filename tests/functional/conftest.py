@@ -220,7 +220,7 @@ def witnesses(lab_module: Lab) -> Witnesses:
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
     """Two modules at a time, where the command line says so."""
-    if config.getvalue("dist") != "loadfile":
+    if config.getoption("dist") != "loadfile":
         return None
     from .groups import Groups
     return Groups(config, log)
