@@ -37,6 +37,7 @@ class _Outcome:
         self.check = check
         self.ended = threading.Event()
         self.status, self.seconds = 1, 0.0
+        self.trouble = ""
 
 
 class Lane:
@@ -63,6 +64,9 @@ class Lane:
         outcome = self._outcomes[name]
         outcome.ended.wait()
         del self._outcomes[name]
+        if outcome.trouble:
+            print(f"== {outcome.check.title}: FAILED, {outcome.trouble}", flush=True)
+            return 1
         return stage.report(f"== {outcome.check.title}: ", self._logs / f"{name}.log",
                             outcome.status, outcome.seconds)
 
@@ -72,7 +76,11 @@ class Lane:
 
     def _run(self) -> None:
         for outcome in list(self._outcomes.values()):
-            if not self._cancelled.is_set():
-                outcome.status, outcome.seconds = stage.execute(
-                    self._logs / f"{outcome.check.name}.log", (*IDLE, *outcome.check.command))
-            outcome.ended.set()
+            try:
+                if not self._cancelled.is_set():
+                    outcome.status, outcome.seconds = stage.execute(
+                        self._logs / f"{outcome.check.name}.log", (*IDLE, *outcome.check.command))
+            except OSError as error:  # its log cannot be written
+                outcome.trouble = str(error)
+            finally:
+                outcome.ended.set()  # or whoever waits would wait for ever

@@ -50,3 +50,13 @@ def test_cancelled(tmp_path: pathlib.Path) -> None:
 
 def test_an_empty_lane(tmp_path: pathlib.Path) -> None:
     assert Lane([], tmp_path).names == []
+
+
+def test_a_log_that_cannot_be_written(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It failed, and nobody waits for ever; the next one is run all the same."""
+    (tmp_path / "a.log").mkdir()
+    lane = Lane([shell("a", "true"), shell("b", "true")], tmp_path)
+    assert lane.wait("a") == 1 and "a.log" in capsys.readouterr().out
+    assert lane.wait("b") == 0
