@@ -9,6 +9,7 @@ emulated guest takes all of a processor, and more than a pair at once would wait
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
 
 GUESTS = "guests"
-_ALL_HAVE_GUESTS = "\npytestmark = [pytest.mark.guest"
+_ALL_HAVE_GUESTS = re.compile(r"^pytestmark\s*=\s*\[\s*pytest\.mark\.guest\b", re.MULTILINE)
 
 
 class Groups(LoadFileScheduling):
@@ -37,4 +38,4 @@ class Groups(LoadFileScheduling):
 @functools.cache
 def group(module: Path) -> str:
     """The group of a module's tests."""
-    return GUESTS if _ALL_HAVE_GUESTS in module.read_text(encoding="utf-8") else module.stem
+    return GUESTS if _ALL_HAVE_GUESTS.search(module.read_text(encoding="utf-8")) else module.stem

@@ -29,3 +29,9 @@ def test_what_is_said_elsewhere_does_not_count(tmp_path_factory: pytest.TempPath
     module = tmp_path_factory.mktemp("groups") / "test_x.py"
     module.write_text(text, encoding="utf-8")
     assert group(module) == "test_x"
+
+
+def test_the_mark_may_stand_on_a_line_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    module = tmp_path_factory.mktemp("groups") / "test_x.py"
+    module.write_text("pytestmark = [\n    pytest.mark.guest,\n]\n", encoding="utf-8")
+    assert group(module) == GUESTS
