@@ -67,7 +67,7 @@ def check(side: Side, switch: Switch | USwitchError, obstacle: Callable[[str, Wh
     if isinstance(switch, USwitchError):
         found.append(Finding("DOM-03", "", Status.FAIL, str(switch), "Start uswitchd."))
     for one in side.domain.vhost_users:
-        found += _device(one, side.elements[one.index])
+        found += _device(one, side.elements[one.number])
         if isinstance(switch, USwitchError):
             continue
         found += _port(side, one, switch)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -80,13 +80,13 @@ def plan(state: State, xml: str, wish: Wish, defaults: HostSettings, directory: 
     ports, notes = [], []
     for one in _chosen(domain, wish.words):
         if not one.mac:
-            raise InvalidInput("interface", f"number {one.index}", "has no MAC address")
+            raise InvalidInput("interface", f"number {one.number}", "has no MAC address")
         path = device.socket_path(directory, domain, one.mac)
-        done = reshape(elements[one.index], path, wish.mode)
+        done = reshape(elements[one.number], path, wish.mode)
         _agreed(domain.name, done, wish)
         entry = settings.from_changes(one.mac, wish.changes)
         if entry.mtu is None and done.mtu is not None:
-            entry = replace(entry, mtu=done.mtu)
+            entry = entry._replace(mtu=done.mtu)
         entries[one.mac] = entry
         new = Interface(one.mac, path, wish.mode, model="virtio", queues=one.queues)
         port = settings_to_port(domain, new, entry, defaults, uri)
@@ -121,7 +121,7 @@ def _chosen(domain: DomainXml, words: Sequence[str]) -> list[Interface]:
         if one.type == "hostdev":
             raise Conflict("interface", one.mac, "is a device of the host's, given to the guest",
                            "Detach it, and attach one of ours.")  # fmt: skip
-        chosen[one.index] = one
+        chosen[one.number] = one
     return list(chosen.values())
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vif_uswitch.client import Client
 from vif_uswitch.domain import device, interfaces, settings
@@ -64,7 +64,7 @@ def detach(guest: Guest, client: Client, word: str, *, live: bool, config: bool,
     domains = {which: parse_domain(guest.xml(which)) for which in each(everything(state))}
     made = plan(state, domains, asked, word)
     # An address or alias of one description would not be found in the other.
-    bare = replace(made.interface, queues=None, model=made.interface.model or "virtio")
+    bare = made.interface._replace(queues=None, model=made.interface.model or "virtio")
     guest.detach(device.device(bare), made.affect)
     if made.affect & Affect.LIVE:
         _gone(guest, made.interface.mac, wait_s)

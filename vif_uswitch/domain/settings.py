@@ -8,7 +8,6 @@ a command and one written by hand are the same to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from vif_uswitch.domain import tree
@@ -17,7 +16,7 @@ from vif_uswitch.hooks import port_xml
 from vif_uswitch.hooks.domain_xml import Allowed, DomainXml, PortSettings, TrunkRow
 
 Json = dict[str, Any]
-_PLAIN = frozenset(one.name for one in fields(PortSettings)) - {"mac", "trunk", "guard"}
+_PLAIN = frozenset(PortSettings._fields) - {"mac", "trunk", "guard"}
 
 
 def from_changes(mac: str, changes: Json) -> PortSettings:

@@ -18,8 +18,8 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from types import MappingProxyType
+from typing import Any, NamedTuple, NoReturn
 
 from vif_uswitch.exceptions import InvalidInput
 from vif_uswitch.hooks import port_xml
@@ -40,10 +40,10 @@ ID_VALUE_MAX = 128  # of a value of external_ids
 NOVA_METADATA = "{http://openstack.org/xmlns/libvirt/nova/"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _QUEUES = re.compile(r"[0-9]{1,4}")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(NamedTuple):
     """One ``<interface>``; "" and None: the XML does not say."""
 
     mac: str  # lower case
@@ -53,21 +53,20 @@ class Interface:
     target: str = ""  # name of a device, as virsh domiflist shows it
     model: str = ""
     queues: int | None = None
-    index: int = 0  # among all interfaces of the domain, from 0
+    number: int = 0  # among all interfaces of the domain, from 0
     type: str = VHOST_USER  # as in the XML: network, bridge, ...
     source: str = ""  # of the other types: the network's or the bridge's name
 
 
-@dataclass(frozen=True, slots=True)
-class DomainXml:
+class DomainXml(NamedTuple):
     """A domain; ``interfaces`` are those of all types, in the order of the XML."""
 
     name: str
     uuid: str  # lower case, with dashes
     interfaces: tuple[Interface, ...] = ()
     shared_memory: bool = False  # as libvirt wants it of a domain with vhost-user interfaces
-    ports: Mapping[str, PortSettings] = field(default_factory=dict)  # by MAC
-    refused: Mapping[str, InvalidInput] = field(default_factory=dict)  # by MAC; "": concerns all
+    ports: Mapping[str, PortSettings] = NOTHING  # by MAC
+    refused: Mapping[str, InvalidInput] = NOTHING  # by MAC; "": concerns all
     nova: bool = False  # Nova made it: its ports are Nova's and Neutron's
 
     @property
@@ -121,7 +120,7 @@ def parse_domain(text: bytes | str) -> DomainXml:
     found = root.findall("devices/interface")
     if len(found) > INTERFACES_MAX:
         raise InvalidInput("domain XML", None, f"has more than {INTERFACES_MAX} interfaces")
-    interfaces = tuple(_interface(element, index) for index, element in enumerate(found))
+    interfaces = tuple(_interface(element, number) for number, element in enumerate(found))
     metadata = root.find("metadata")
     ports, refused = port_xml.read_ports(metadata)
     return DomainXml(
@@ -148,7 +147,7 @@ def _parsed(text: bytes | str) -> ET.Element:
     return root
 
 
-def _interface(element: ET.Element, index: int) -> Interface:
+def _interface(element: ET.Element, number: int) -> Interface:
     def value(child: str, attribute: str) -> str:
         found = element.find(child)
         return "" if found is None else found.get(attribute, "")
@@ -165,7 +164,7 @@ def _interface(element: ET.Element, index: int) -> Interface:
         target=value("target", "dev"),
         model=value("model", "type"),
         queues=int(queues) if _QUEUES.fullmatch(queues) else None,
-        index=index,
+        number=number,
         type=kind,
         source=value("source", kind) if kind not in ("", VHOST_USER) else "",
     )
@@ -209,7 +208,7 @@ def settings_to_port(
     """
     if not interface.mac or not interface.path or interface.mode not in MODES:
         raise InvalidInput(
-            "interface", interface.mac or f"number {interface.index}",
+            "interface", interface.mac or f"number {interface.number}",
             "has no MAC address, no socket path or no mode of its socket",
             "Give it <source type='unix' path='...' mode='server'/>.",
         )  # fmt: skip

@@ -19,8 +19,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vif_uswitch.exceptions import Conflict, Forbidden, InvalidInput, USwitchError, shown
 from vif_uswitch.hooks.domain_xml import (
@@ -38,8 +37,7 @@ UNIX_PATH_MAX = 107  # sun_path has 108 bytes, one is the terminating NUL
 DENIED = os.strerror(errno.EACCES)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Carried out in this order: delete, make."""
 
     delete: tuple[str, ...] = ()  # names

@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vif_uswitch.exceptions import InvalidInput
 
@@ -46,22 +45,19 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 
 
-@dataclass(frozen=True, slots=True)
-class TrunkRow:
+class TrunkRow(NamedTuple):
     vid: int
     segment: str
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(NamedTuple):
     """One pair of the guard; ``ip`` None: any address."""
 
     mac: str
     ip: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PortSettings:
+class PortSettings(NamedTuple):
     """What the metadata say about one interface; None: they do not say, the default counts."""
 
     mac: str  # of the interface it is about, lower case

@@ -10,8 +10,7 @@ Standard library only.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vif_uswitch.exceptions import InvalidInput
 
@@ -26,8 +25,7 @@ DEADLINE_DEFAULT_S = 5.0
 DEADLINE_S = (0.1, 60.0)  # least, most
 
 
-@dataclass(frozen=True, slots=True)
-class HostSettings:
+class HostSettings(NamedTuple):
     control_socket: str = ""  # "": where a client looks by itself
     vhost_socket_dir: str = ""  # "": what uswitchd says
     default_segment: str = ""  # of interfaces whose metadata name none; "": in no segment
@@ -73,7 +71,7 @@ def _refuse_unknown(parser: configparser.ConfigParser, path: str) -> None:
     for section in parser.sections():
         if section != SECTION:
             raise InvalidInput("section", section, f"is unknown, in {path}", f"Use [{SECTION}].")
-    known = HostSettings.__slots__
+    known = HostSettings._fields
     names = [*parser.defaults(), *(parser[SECTION] if parser.has_section(SECTION) else ())]
     for name in names:
         if name not in known:

@@ -57,7 +57,7 @@ def test_interfaces_of_all_types_are_there_in_order() -> None:
     found = domain_xml.parse_domain(domain().encode())
     assert (found.name, found.uuid, found.nova) == ("vm1", UUID, False)
     assert found.interfaces == (
-        Interface(OTHER, model="e1000", index=0, type="bridge", source="br0"),
+        Interface(OTHER, model="e1000", number=0, type="bridge", source="br0"),
         Interface(MAC, PATH, "server", "net1", "vhu0", "virtio", 2, 1),
     )
     assert found.vhost_users == found.interfaces[1:]

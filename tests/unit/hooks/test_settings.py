@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -63,4 +62,4 @@ def test_the_sample_names_every_option_with_its_default() -> None:
     assert parse(text, "sample") == HostSettings()
     uncommented = re.sub(r"(?m)^#(\w+ =)", r"\1", text)
     assert parse(uncommented, "sample") == HostSettings()
-    assert set(re.findall(r"(?m)^#(\w+) =", text)) == {each.name for each in fields(HostSettings)}
+    assert set(re.findall(r"(?m)^#(\w+) =", text)) == set(HostSettings._fields)
