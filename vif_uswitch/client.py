@@ -140,9 +140,10 @@ class Client:
     def port_set(self, name: str, changes: Json, *, create_segments: bool = False) -> Json:
         return self.call("port.set", name=name, changes=changes, create_segments=create_segments)
 
-    def port_delete(self, name: str) -> bool:
-        """Whether it existed."""
-        return bool(self.call("port.delete", name=name)["existed"])
+    def port_delete(self, name: str, external_ids: dict[str, str] | None = None) -> bool:
+        """Whether it existed, with these external ids if some are given; others are left alone."""
+        only = {} if external_ids is None else {"external_ids": external_ids}
+        return bool(self.call("port.delete", name=name, **only)["existed"])
 
     def port_show(self, name: str) -> Json:
         return self.call("port.show", name=name)

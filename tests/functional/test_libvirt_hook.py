@@ -22,6 +22,7 @@ from testbed.libvirt_guests import Interface
 from testbed.qemu import Network
 
 from .libvirt_bed import Host, host, mac_of, missing
+from .xdp_bed import until
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -81,10 +82,13 @@ class Bed:
             time.sleep(0.05)
         return port
 
-    def gone(self, domain: Domain) -> bool:
-        """Whether neither port nor socket is left of a domain, which is then forgotten."""
+    def leaves_nothing(self, domain: Domain) -> None:
+        """Neither port nor socket is left of a domain, soon (libvirt does not wait for the hook);
+        the domain is forgotten."""
+        uuid = self.host.libvirt.virsh("domuuid", domain.name).strip()
         self.host.libvirt.virsh("undefine", domain.name)
-        return self.port(domain.name) is None and not self.socket(domain.name).exists()
+        until(lambda: not any(name.startswith(uuid) for name in self.host.ports())
+              and not self.socket(domain.name).exists(), f"nothing is left of {domain.name}")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +112,7 @@ def pair(bed: Bed) -> Iterator[tuple[Domain, Domain]]:
     yield both
     for domain in both:
         domain.destroy()
-        assert bed.gone(domain)
+        bed.leaves_nothing(domain)
 
 
 def ping(domain: Domain, number: int) -> bool:
@@ -122,6 +126,7 @@ def test_two_guests_talk(bed: Bed, pair: tuple[Domain, Domain]) -> None:
     assert (a["segment"], b["segment"], b["mtu"]) == ("lan", "lan", 1400)
     uuid = bed.host.libvirt.virsh("domuuid", "hook-a").strip()
     assert a["name"] == f"{uuid}-{mac_of(1).replace(':', '')}"
+    assert float(a["external_ids"].pop("asked-at")) > 0
     assert a["external_ids"] == {"owner": "libvirt", "domain": "hook-a", "domain-uuid": uuid,
                                  "mac": mac_of(1), "uri": "qemu:///system"}
 
@@ -154,7 +159,7 @@ def test_a_killed_guest_leaves_nothing(bed: Bed) -> None:
     domain = bed.start("hook-killed", 3)
     assert bed.socket("hook-killed").exists()
     domain.kill()
-    assert bed.gone(domain)
+    bed.leaves_nothing(domain)
 
 
 @pytest.mark.spare
@@ -173,7 +178,7 @@ def test_all_that_the_metadata_can_say(bed: Bed) -> None:
     assert {key: port[key] for key in wanted} == wanted
     assert [pair["mac"] for pair in port["guard"]["pairs"]] == [mac_of(4)]
     domain.destroy()
-    assert bed.gone(domain)
+    bed.leaves_nothing(domain)
 
 
 @pytest.mark.parametrize(("inner", "attributes", "complaint"), [
@@ -199,7 +204,7 @@ def test_xml_that_was_copied(bed: Bed) -> None:
     bed.host.libvirt.virsh("undefine", "hook-copy")
     assert bed.port("hook-first") is not None
     first.destroy()
-    assert bed.gone(first)
+    bed.leaves_nothing(first)
 
 
 def test_uswitchd_is_down(bed: Bed) -> None:
@@ -215,7 +220,7 @@ def test_uswitchd_is_down(bed: Bed) -> None:
     bed.host.libvirt.virsh("start", "hook-down")
     domain = Domain(bed.host.libvirt, "hook-down")
     domain.destroy()
-    assert bed.gone(domain)
+    bed.leaves_nothing(domain)
 
 
 @pytest.mark.spare
@@ -226,7 +231,7 @@ def test_a_port_made_by_hand_stays(bed: Bed) -> None:
     domain.destroy()
     assert bed.host.ports() >= {"by-hand"}
     bed.host.switch.call("port.delete", name="by-hand")
-    assert bed.gone(domain)
+    bed.leaves_nothing(domain)
 
 
 @pytest.mark.spare
@@ -238,7 +243,7 @@ def test_restore_finds_the_directory_of_this_host(bed: Bed) -> None:
     domain = bed.start("hook-saved", 8, attributes='segment="blue"')
     image = bed.host.libvirt.guests / "saved"
     bed.host.libvirt.virsh("save", "hook-saved", image)
-    assert bed.port("hook-saved") is None
+    until(lambda: bed.port("hook-saved") is None, "its port is gone")
     bed.configure(vhost_socket_dir=elsewhere)
     bed.host.libvirt.virsh("restore", image)
     port = bed.port("hook-saved")
@@ -246,5 +251,5 @@ def test_restore_finds_the_directory_of_this_host(bed: Bed) -> None:
     assert port is not None and port["path"] == str(elsewhere / "hook-saved.sock")
     assert port["segment"] == "blue"
     domain.destroy()
-    assert bed.gone(domain)
+    bed.leaves_nothing(domain)
     elsewhere.rmdir()

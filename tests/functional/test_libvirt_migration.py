@@ -116,12 +116,12 @@ def test_by_the_hook(pair: Pair) -> None:
         assert str(target.switch.vhost) in shown and str(source.switch.vhost) not in shown
         port = target.switch.call("port.show", name=port_of(target))["port"]
         assert (port["segment"], port["mtu"]) == ("lan", 1400)
-        assert not port_of(source)
+        until(lambda: not port_of(source), "its port is gone there")
         return moved
 
     domain = there_and_back(pair, domain, by_hook)
     domain.destroy()
-    assert not port_of(pair.a) and not port_of(pair.b)
+    until(lambda: not port_of(pair.a) and not port_of(pair.b), "its ports are gone")
 
 
 def port_of(host: Host) -> str:

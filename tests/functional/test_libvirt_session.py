@@ -24,6 +24,7 @@ from testbed.qemu import Network
 from testbed.session import Session, SessionLibvirt
 
 from .session_bed import PROGRAM, UserSwitch
+from .xdp_bed import until
 
 pytestmark = [
     pytest.mark.guest,
@@ -141,7 +142,7 @@ def test_the_hosts_hook_runs_for_a_user_too(desktop: Desktop) -> None:
     [port] = json.loads(desktop.session.run(*ports))
     assert (port["path"], port["external_ids"]["uri"]) == (str(path), "qemu:///session")
     desktop.libvirt.virsh("destroy", "c")
-    assert json.loads(desktop.session.run(*ports)) == []
+    until(lambda: json.loads(desktop.session.run(*ports)) == [], "its port is gone")
 
 
 def test_what_a_user_cannot_have_is_said(desktop: Desktop) -> None:

@@ -19,6 +19,7 @@ from vif_uswitch.api.types import (
     Paging,
     PortAdd,
     PortChanged,
+    PortDelete,
     PortDetail,
     PortListing,
     PortPage,
@@ -47,7 +48,10 @@ _VERBS: dict[str, tuple[type[Params], type[Result], str]] = {
     "port.add": (PortAdd, PortChanged, "Add a port; a name that exists is refused."),
     "port.ensure": (PortAdd, PortChanged, "Add a port, or change the existing one to match."),
     "port.set": (PortSet, PortChanged, "Change a port; what is not named stays."),
-    "port.delete": (PortRef, Deleted, "Delete a port; succeeds for an unknown one."),
+    "port.delete": (
+        PortDelete, Deleted,
+        "Delete a port; succeeds for an unknown one, and for one without these external_ids.",
+    ),
     "port.list": (PortListing, PortPage, "Ports by name."),
     "port.show": (PortRef, PortDetail, "One port with its session, rings and counters."),
     "uplink.ensure": (

@@ -142,6 +142,13 @@ class PortRef(Params, frozen=True):
     name: PortName
 
 
+class PortDelete(Params, frozen=True):
+    """``external_ids``: of another port than one that has all of these nothing is meant."""
+
+    name: PortName
+    external_ids: ExternalIds | UnsetType = UNSET
+
+
 class ExternalId(Params, frozen=True):
     key: str
     value: str

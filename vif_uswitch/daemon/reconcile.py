@@ -20,7 +20,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from vif_uswitch.api import types as api
@@ -310,12 +310,15 @@ class Reconciler:
         elif port.name in self._failures:
             await self._try_apply(port)
 
-    async def delete_port(self, name: str) -> bool:
-        """Whether it existed."""
+    async def delete_port(self, name: str, only: Mapping[str, str] | None = None) -> bool:
+        """Whether there was one with these external ids, now gone: at once, with no change between
+        the look and the end."""
         async with self._change:
             port = self.desired.ports.get(name)
             if port is None:
                 await self._remove_stale(f"{self.vhost_socket_dir}/{name}.sock")
+                return False
+            if only and not set(only.items()) <= set(port.external_ids):
                 return False
             ports.refuse_static(port)
             await self._commit(ports.delete_port(self.desired, name))

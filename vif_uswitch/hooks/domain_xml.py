@@ -36,6 +36,7 @@ INTERFACES_MAX = 1024
 VHOST_USER = "vhostuser"
 MODES = ("server", "client")
 OWNER = "libvirt"
+ASKED_AT = "asked-at"  # key of external_ids
 ID_VALUE_MAX = 128  # of a value of external_ids
 NOVA_METADATA = "{http://openstack.org/xmlns/libvirt/nova/"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -188,9 +189,14 @@ def port_name(domain: DomainXml, mac: str) -> str:
 
 
 def external_ids(domain: DomainXml, mac: str, uri: str = "") -> dict[str, str]:
-    """Whose port it is; ``uri`` is that of libvirt's driver, "" if not known."""
+    """Whose port it is; ``uri`` is that of libvirt's driver, "" if not known.
+
+    When the hook asks for it, ``ASKED_AT`` tells at how many seconds after the host's start: a
+    guest that has ended takes no port with it that was asked for since, for the next start.
+    """
     plain = "".join(c if c.isprintable() else "?" for c in domain.name)[:ID_VALUE_MAX]
-    known = {"owner": OWNER, "domain": plain, "domain-uuid": domain.uuid, "mac": mac, "uri": uri}
+    known = {"owner": OWNER, "domain": plain, "domain-uuid": domain.uuid, "mac": mac, "uri": uri,
+             ASKED_AT: "0"}
     return {key: value for key, value in known.items() if value}
 
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from vif_uswitch.exceptions import Conflict, Forbidden, InvalidInput, USwitchError, shown
 from vif_uswitch.hooks.domain_xml import (
+    ASKED_AT,
     OWNER,
     DomainXml,
     HostSettings,
@@ -109,9 +110,21 @@ def reconnect(
     return Plan(delete, missing, tuple(refused))
 
 
-def release(domain: DomainXml, known: Iterable[Port]) -> Plan:
-    """The guest is gone: so are its ports, those of interfaces that came later as well."""
-    return Plan(delete=tuple(port["name"] for port in mine(domain, known)))
+def release(domain: DomainXml, known: Iterable[Port], ended: float) -> list[Port]:
+    """The guest is gone: so are its ports, those of interfaces that came later as well.
+
+    ``ended``: when, in seconds after the host's start.  libvirt has not waited, so the guest may
+    have been started again: ports that were asked for since are those of the next one.
+    """
+    return [port for port in mine(domain, known) if asked_at(port) < ended]
+
+
+def asked_at(port: Port) -> float:
+    """Seconds after the host's start; 0 for a port that no hook has made."""
+    try:
+        return float(port["external_ids"].get(ASKED_AT, "0"))
+    except ValueError:  # somebody wrote there
+        return 0.0
 
 
 def _wanted(

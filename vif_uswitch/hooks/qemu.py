@@ -7,7 +7,7 @@ once when there is no vhost-user interface, else it comes here.
 
     prepare           makes the ports; fails, and with it the start, where the guest
                       would hang or be without a network
-    release           deletes them; uswitchd removes a socket that QEMU left
+    release           deletes them, while libvirt goes on; uswitchd removes a socket that QEMU left
     reconnect         makes those that are missing; never fails: libvirt would kill the guest
     migrate, restore  prints the XML with socket paths of this host, or nothing
 
@@ -41,16 +41,25 @@ from vif_uswitch.exceptions import (
     shown,
 )
 from vif_uswitch.hooks import plan, settings
-from vif_uswitch.hooks.domain_xml import XML_MAX, DomainXml, parse_domain, with_paths
+from vif_uswitch.hooks.domain_xml import (
+    ASKED_AT,
+    XML_MAX,
+    DomainXml,
+    parse_domain,
+    with_paths,
+)
 from vif_uswitch.hooks.settings import HostSettings
 
 T = TypeVar("T")
 
 PASSING = (DaemonUnreachable, Busy, Unavailable)  # uswitchd may be restarting
 PAUSE_S = 0.1
-AFTERWARDS_S = 1.0
-"""For operations that nobody can make wait for a uswitchd that is away: there is no guest any
-more, or it runs and is connected."""
+RECONNECT_S = 1.0
+"""The guest runs and is connected; libvirtd, which is starting, waits for the hook."""
+RELEASE_S = 30.0
+"""Nobody waits: long enough for a uswitchd that is being restarted."""
+ENDED_VARIABLE = "USWITCH_ENDED_AT"
+"""When the guest ended, by /proc/uptime: the script there does not wait for ``release``."""
 NAME = "uswitch"
 
 
@@ -126,8 +135,10 @@ class Host:
         except InvalidInput as error:
             self.settings, self.wrong = HostSettings(), error
         seconds = self.settings.deadline_s
-        if operation in ("release", "reconnect"):
-            seconds = min(seconds, AFTERWARDS_S)
+        if operation == "release":
+            seconds = RELEASE_S
+        if operation == "reconnect":
+            seconds = min(seconds, RECONNECT_S)
         self.own = users_own(domain)
         socket = self.own or self.settings.control_socket or not_told(domain)
         self.uswitchd = Uswitchd(socket, seconds)
@@ -181,9 +192,16 @@ def prepare(domain: DomainXml, host: Host) -> int:
 
 
 def release(domain: DomainXml, host: Host) -> int:
-    for name in plan.release(domain, host.known(domain)).delete:
-        delete(host, name)
+    ended = float(os.environ.get(ENDED_VARIABLE) or uptime())
+    for port in plan.release(domain, host.known(domain), ended):
+        # As it was a moment ago or not at all: the guest may be starting again.
+        delete(host, port["name"], port["external_ids"])
     return 0
+
+
+def uptime() -> float:
+    """Seconds after the host's start, as in /proc/uptime."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def reconnect(domain: DomainXml, host: Host) -> int:
@@ -212,6 +230,7 @@ def move(domain: DomainXml, host: Host, xml: bytes) -> int:
 
 def make(host: Host, port: plan.Port, running: bool = False) -> None:
     """The port as wanted, unless one that was made by hand for the guest has its socket."""
+    port["external_ids"][ASKED_AT] = f"{uptime():.2f}"
     try:
         made = host.uswitchd.ask(lambda client: client.port_ensure(port, create_segments=True))
         plan.check_reachable(made["port"])
@@ -219,8 +238,8 @@ def make(host: Host, port: plan.Port, running: bool = False) -> None:
         plan.occupied(port, host.uswitchd.ask(Client.port_list), error, running)
 
 
-def delete(host: Host, name: str) -> None:
-    host.uswitchd.ask(lambda client: client.port_delete(name))
+def delete(host: Host, name: str, external_ids: dict[str, str] | None = None) -> None:
+    host.uswitchd.ask(lambda client: client.port_delete(name, external_ids))
 
 
 # ---- the program ----

@@ -56,8 +56,9 @@ def test_both_descriptions(control: Control, client: Client) -> None:
     port = client.port_show(NAME)["port"]
     assert (port["segment"], port["mtu"], port["queues"], port["mode"]) == (
         "blue", 9000, 4, "server")  # fmt: skip
-    assert port["external_ids"] == {"owner": "libvirt", "domain": "vm1", "domain-uuid": UUID,
-                                    "mac": MAC, "uri": "qemu:///system"}  # fmt: skip
+    assert port["external_ids"] == {
+        "owner": "libvirt", "domain": "vm1", "domain-uuid": UUID, "mac": MAC,
+        "uri": "qemu:///system", "asked-at": "0"}  # fmt: skip
     for which, count in ((Affect.LIVE, 1), (Affect.CONFIG, 2)):
         after = parse_domain(guest.xml(which))
         assert len(after.interfaces) == count and set(after.ports) == {MAC, OTHER} & {

@@ -224,7 +224,7 @@ def test_the_whole_port() -> None:
         "max_kpps": None, "max_burst_kpps": None,
         "guard": {"pairs": [{"mac": MAC, "ip": "10.0.0.5/32"}, {"mac": MAC, "ip": None}]},
         "external_ids": {"owner": "libvirt", "domain": "vm1", "domain-uuid": UUID, "mac": MAC,
-                         "uri": "qemu:///system"},
+                         "uri": "qemu:///system", "asked-at": "0"},
     }  # fmt: skip
 
 

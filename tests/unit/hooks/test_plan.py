@@ -89,7 +89,7 @@ def test_what_somebody_else_made_is_never_deleted(ours: str) -> None:
              port(NAME_A, f"{ours}/z", external_ids={"owner": "libvirt", "domain-uuid": "other"})]
     some = domain(vhost(A, f"{ours}/a"))
     assert plan.prepare(some, known, ours, LAB, URI).delete == ()
-    assert plan.release(some, known).delete == ()
+    assert plan.release(some, known, 1e9) == []
     assert plan.reconnect(some, known, ours, LAB, URI).delete == ()
 
 
@@ -142,7 +142,21 @@ def test_reconnect_takes_away_what_nobody_uses(
 
 def test_release_takes_the_ports_of_later_interfaces_too(ours: str) -> None:
     known = [port(NAME_A, f"{ours}/a"), port(NAME_B, f"{ours}/hot")]
-    assert plan.release(domain(vhost(A, f"{ours}/a")), known).delete == (NAME_A, NAME_B)
+    assert plan.release(domain(vhost(A, f"{ours}/a")), known, 1.0) == known
+
+
+@pytest.mark.parametrize(("asked_at", "gone"), [
+    ("99.99", True), ("100.00", False), ("250.10", False), ("0", True), ("soon", True),
+    (None, True),
+])
+def test_release_leaves_the_ports_of_the_next_start(
+    ours: str, asked_at: str | None, gone: bool
+) -> None:
+    known = port(NAME_A, f"{ours}/a")
+    if asked_at is not None:
+        known["external_ids"] = {**known["external_ids"], "asked-at": asked_at}
+    found = plan.release(domain(vhost(A, f"{ours}/a")), [known], 100.0)
+    assert found == ([known] if gone else [])
 
 
 # ---- conflicts ----

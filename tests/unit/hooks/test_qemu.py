@@ -185,8 +185,25 @@ def test_release_deletes_the_domains_ports(bed: Bed, run: Run) -> None:
         "cursor": "", "segment": None,
         "external_id": {"key": "domain-uuid", "value": UUID},
     })
-    deleted = [params["name"] for method, params in uswitchd.asked if method == "port.delete"]
-    assert deleted == [NAME, "hot-plugged"]
+    deleted = [params for method, params in uswitchd.asked if method == "port.delete"]
+    ids = {"owner": "libvirt", "domain-uuid": UUID}
+    assert deleted == [{"name": NAME, "external_ids": ids},
+                       {"name": "hot-plugged", "external_ids": ids}]
+
+
+def test_release_comes_after_the_next_prepare(
+    bed: Bed, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt does not wait for it: what was asked for since belongs to the guest that starts."""
+    with bed.uswitchd() as uswitchd:
+        assert run("prepare") == 0
+        [asked] = [params["port"] for method, params in uswitchd.asked if method == "port.ensure"]
+        at = float(asked["external_ids"]["asked-at"])
+        bed.ports = [bed.port(external_ids=asked["external_ids"])]
+        for ended, deleted in ((at - 0.5, False), (at + 0.5, True)):
+            monkeypatch.setenv("USWITCH_ENDED_AT", f"{ended:.2f}")
+            assert run("release") == 0
+            assert any(method == "port.delete" for method, _ in uswitchd.asked) == deleted
 
 
 def test_reconnect_makes_missing_ports(bed: Bed, run: Run) -> None:
@@ -220,7 +237,7 @@ def test_not_even_by_a_defect(bed: Bed, run: Run, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("operation", "seconds"), [
-    ("prepare", 30), ("migrate", 30), ("release", 1), ("reconnect", 1),
+    ("prepare", 30), ("migrate", 30), ("release", qemu.RELEASE_S), ("reconnect", 1),
 ])
 def test_who_has_no_guest_to_start_waits_less(
     bed: Bed, run: Run, monkeypatch: pytest.MonkeyPatch, operation: str, seconds: float

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,16 @@ class Called:
         path = str(self.directory) if alone else f"{self.directory}:{os.environ['PATH']}"
         return subprocess.run(
             [SHELL, SHIM, "the domain", operation, "begin", "-"], input=xml.encode(), timeout=30,
-            check=False, env={"PATH": path},
+            check=False, capture_output=True, env={"PATH": path},
         ).returncode  # fmt: skip
+
+    def wait(self) -> None:
+        """Until it was called and has ended, which libvirt does not wait for at release."""
+        end = time.monotonic() + 30
+        path = Path(f"{self.program}.stdin")
+        while not (path.exists() and path.stat().st_size):
+            assert time.monotonic() < end, "it was not called"
+            time.sleep(0.01)
 
     def words(self) -> list[str]:
         path = Path(f"{self.program}.words")
@@ -54,10 +63,27 @@ def called(tmp_path: Path) -> Called:
 @pytest.mark.parametrize("operation", ["prepare", "release", "reconnect", "migrate", "restore"])
 @pytest.mark.parametrize("xml", [VHOST, METADATA])
 def test_it_hands_over_what_may_be_ours(called: Called, operation: str, xml: str) -> None:
-    assert called.hook(operation, xml) == (0 if operation == "reconnect" else 3)
+    assert called.hook(operation, xml) == (0 if operation in ("reconnect", "release") else 3)
+    called.wait()
     words = called.words()
     assert words[0] == "-I" and words[-4:] == ["the domain", operation, "begin", "-"]
     assert Path(f"{called.program}.stdin").read_text() == f"{xml}\n"
+
+
+@pytest.mark.skipif(Path("/opt/uswitch/bin/python3").exists(), reason="installed in /opt/uswitch")
+def test_libvirt_does_not_wait_for_a_release(called: Called) -> None:
+    """Neither for its end nor for that of its output; when the guest ended goes with it."""
+    fifo = called.directory / "held"
+    os.mkfifo(fifo)
+    called.program.write_text(
+        f"#!/bin/sh\nread -r _ < {fifo}\necho $USWITCH_ENDED_AT > $0.stdin\n")
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert called.hook("release", VHOST) == 0
+    after = time.clock_gettime(time.CLOCK_BOOTTIME)
+    fifo.write_text("go on\n")
+    called.wait()
+    ended = float(Path(f"{called.program}.stdin").read_text())
+    assert before - 0.02 <= ended <= after
 
 
 @pytest.mark.skipif(Path("/opt/uswitch/bin/python3").exists(), reason="installed in /opt/uswitch")

@@ -103,8 +103,9 @@ class Service:
             *await self._reconciler.change_port(params.name, params.changes, params.create_segments)
         )
 
-    async def port_delete(self, params: api.PortRef) -> api.Deleted:
-        return api.Deleted(existed=await self._reconciler.delete_port(params.name))
+    async def port_delete(self, params: api.PortDelete) -> api.Deleted:
+        only = params.external_ids or None
+        return api.Deleted(existed=await self._reconciler.delete_port(params.name, only))
 
     def _port_view(self, port: Port) -> api.Port:
         live = self._reconciler.live(port)

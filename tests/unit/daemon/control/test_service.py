@@ -127,6 +127,17 @@ def test_delete_is_idempotent(control: Control) -> None:
     assert control.fabric.ports == {} and names_saved(control) == []
 
 
+def test_delete_of_a_port_that_became_anothers(control: Control) -> None:
+    """Who looked at a port and then deletes it may say which one was meant."""
+    with control.client() as client:
+        client.port_add({"name": "vm1", "external_ids": {"owner": "me", "asked-at": "2"}})
+        assert client.port_delete("vm1", {"owner": "me", "asked-at": "1"}) is False
+        assert client.port_delete("vm1", {"owner": "me", "start": "2"}) is False
+        assert [port["name"] for port in client.port_list()] == ["vm1"]
+        assert client.port_delete("vm1", {"owner": "me"}) is True
+        assert client.port_list() == []
+
+
 def test_admin_down_cuts_off_and_keeps_the_rows(control: Control) -> None:
     with control.client() as client:
         client.port_add({"name": "vm1", "segment": "a"}, create_segments=True)
