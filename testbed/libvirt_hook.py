@@ -20,7 +20,7 @@ from testbed.libvirt import Libvirt
 
 TOP = Path(__file__).resolve().parents[1]
 SHIPPED = TOP / "etc/libvirt/hooks/qemu.d/50-uswitch"
-WHERE = "/opt/uswitch/bin"
+WHERE = "/opt/uswitch"
 
 
 def install(libvirt: Libvirt, **settings: object) -> Path:
@@ -40,11 +40,11 @@ def install(libvirt: Libvirt, **settings: object) -> Path:
 
 
 def _environment(prefix: Path) -> Path:
-    """The directory of its programs."""
+    """A virtual environment at ``prefix``, which is returned."""
     venv.create(prefix)
     [packages] = prefix.glob("lib/python3*/site-packages")
     (packages / "vif_uswitch").symlink_to(TOP / "vif_uswitch")
-    return prefix / "bin"
+    return prefix
 
 
 def configure(config: Path, **settings: object) -> None:
