@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,12 +70,21 @@ def hook() -> Iterator[Value]:
     name = f"libvirt: start and end, median of {STARTS}"
     for subject, times in took.items():
         yield Value(name, subject, median(times) * 1e3)
+    yield Value(f"libvirt: a bare start of Python, median of {STARTS}", "python3",
+                median(_bare_start() for _ in range(STARTS)) * 1e3)
     more = [ours - theirs for ours, theirs in zip(took["uswitch"], took["no hook"], strict=True)]
     yield Value("libvirt: what the hook adds", "uswitch", median(more) * 1e3, HOOK_MS)
 
 
 def _define(host: Host, interface: Interface) -> None:
     host.libvirt.define(host.guests.xml("vm", [interface]))
+
+
+def _bare_start() -> float:
+    """Of the interpreter that runs the hook, with nothing to do."""
+    began = time.monotonic()
+    subprocess.run(["/usr/bin/python3", "-I", "-c", "pass"], check=True)
+    return time.monotonic() - began
 
 
 def _start_and_destroy(host: Host) -> float:
