@@ -88,7 +88,9 @@ def available(*, manager: bool = False) -> str | None:
 def install(prefix: Path) -> None:
     """What pip puts below /opt/uswitch: this environment, and setup.cfg's data files."""
     prefix.mkdir()
-    (prefix / "bin").symlink_to(Path(sys.prefix) / "bin")
+    for path in Path(sys.prefix).iterdir():
+        if path.name != "share":
+            (prefix / path.name).symlink_to(path)
     setup = configparser.ConfigParser()
     setup.read(TOP / "setup.cfg", encoding="utf-8")
     where = prefix

@@ -291,7 +291,7 @@ EXPERIMENTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
     "sleep-uswitch": sleeping, "sleep-kernel": kernel, "64k": large,
     "xdp-64": af_xdp(64), "xdp-1514": af_xdp(1514),
     **{f"idle-{name}": idle(kind) for name, kind in CONTENDERS.items()},
-    "control": control, "fairness": fairness, "fairness-limited": limited,
+    "idle-waiting": waiting, "control": control, "fairness": fairness, "fairness-limited": limited,
     "libvirt-hook": under_libvirt(libvirt.hook),
     "libvirt-migration": under_libvirt(libvirt.migration),
 }

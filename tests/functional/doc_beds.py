@@ -137,6 +137,12 @@ class Bed:
             raise TestbedError(done.stdout)
         return self.at(done.stdout.strip())
 
+    def hide(self, kvm: bool) -> None:
+        """KVM, where no guest boots on it."""
+        if not kvm:
+            done = self.run("root", HIDE_KVM)
+            assert done.returncode == 0, done.stdout
+
     def disks(self, disks: Disks, scratch: Path, owner: int) -> None:
         """Put the guests' images where they belong."""
         for name, address in GUESTS.items():
@@ -202,17 +208,16 @@ class SystemBed(Bed):
     uri = "qemu:///system"
     images = Path("/var/lib/libvirt/images")
 
-    def __init__(self, host: SystemdHost, installed: Path, kvm: bool) -> None:
+    def __init__(self, host: SystemdHost, kvm: bool) -> None:
         super().__init__()
         self.host = host
-        session.install(installed)
-        self._must(f"rm /opt/uswitch; mkdir /opt/uswitch; mount --bind {installed} /opt/uswitch;"
-                   " mount -t tmpfs -o mode=755 local /usr/local/bin; cd /usr/local/bin;"
-                   f" ln -s {' '.join(f'/opt/uswitch/bin/{name}' for name in session.PROGRAMS)} .")
-        # What libvirt remembers of this machine is about another one.
-        self._must("mount -t tmpfs -o mode=755 cache /var/cache/libvirt")
-        if not kvm:
-            self._must(HIDE_KVM)
+        self.hide(kvm)  # libvirtd asks QEMU at its start, and keeps the answer in its cache
+        self.run("root", "mkdir -p /var/cache/libvirt; mount -t tmpfs tmpfs /var/cache/libvirt")
+        host.run("rm", "/opt/uswitch")  # a link to this environment, which has no data files
+        session.install(host.at("/opt/uswitch"))
+        programs = " ".join(f"/opt/uswitch/bin/{name}" for name in session.PROGRAMS)
+        self.run("root", "mount -t tmpfs -o mode=755 local /usr/local/bin;"
+                         f" ln -s {programs} /usr/local/bin/")
         for name, unit in LIBVIRT_UNITS.items():
             host.at(f"/run/units/{name}.service").write_text(unit, encoding="utf-8")
         configuration = host.at("/etc/libvirt/qemu.conf")
@@ -221,10 +226,6 @@ class SystemBed(Bed):
         host.systemctl("daemon-reload")
         host.systemctl("start", *LIBVIRT_UNITS)
         wait(lambda: self.run("root", f"virsh -c {self.uri} version").returncode == 0, "libvirtd")
-
-    def _must(self, script: str) -> None:
-        done = self.run("root", script)
-        assert done.returncode == 0, (script, done.stdout)
 
     def words(self, who: str, command: list[str]) -> list[str]:
         _only_root(who)
@@ -276,7 +277,7 @@ def why_not(bed: str) -> str:
 def make(name: str) -> Iterator[Bed]:
     """A bed, with images; all that it did is gone at the end."""
     disks = Disks(Cache())
-    directory = Path(tempfile.mkdtemp(prefix="uswitch-doc-", dir="/var/tmp"))  # /tmp is hidden
+    directory = Path(tempfile.mkdtemp(prefix="uswitch-doc-"))
     directory.chmod(0o755)
     try:
         with contextlib.ExitStack() as stack:
@@ -284,12 +285,11 @@ def make(name: str) -> Iterator[Bed]:
             if name == "session":
                 user = stack.enter_context(Session(directory / "s", manager=True))
                 bed, owner = SessionBed(user), user.who.uid
-                if not disks.kvm:
-                    bed.run("root", HIDE_KVM)
+                bed.hide(disks.kvm)
             else:
                 unit = (TOP / "etc/systemd/uswitchd.service").read_text(encoding="utf-8")
                 host = stack.enter_context(SystemdHost(f"doc-{os.getpid()}", unit))
-                bed, owner = SystemBed(host, directory / "installed", disks.kvm), 0
+                bed, owner = SystemBed(host, disks.kvm), 0
             bed.disks(disks, directory, owner)
             yield bed
     finally:

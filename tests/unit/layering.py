@@ -29,8 +29,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "places": ("exceptions",),
     "conf": ("api", "exceptions", "places"),
     "api": ("exceptions",),
-    "client": ("api.wire", "exceptions"),
-    "cmd": ("client", "api", "exceptions", "version"),  # and LAZY
+    "client": ("api.wire", "exceptions", "places"),
+    "cmd": ("client", "api", "exceptions", "version", "places"),  # and LAZY
     # How both of OpenStack's sides ask: knows neither.
     "patience": ("client", "exceptions"),
     "plugin": ("client", "api", "exceptions", "patience", "plugin_opts"),
@@ -53,7 +53,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
 COMPOSER = f"{OURS}.daemon.main"
 
 # These start on a host without our dependencies, and so does all they import.
-STANDARD_LIBRARY_ONLY = ("client", "cmd", "hooks", "patience", "api.wire", "exceptions", "version")
+STANDARD_LIBRARY_ONLY = ("client", "cmd", "hooks", "patience", "api.wire", "exceptions", "places",
+                         "version")
 # Room -> rooms that its functions may import, not its modules: needed only when they run, and what
 # they need (libvirt) may be missing until then.
 LAZY = {"cmd": ("domain",)}
