@@ -2,8 +2,8 @@
 """Shell scripts: "bash -n" (or "sh -n"), shellcheck and bashate.
 
 Run by tools/run_checks.py, from the top of the checkout.  A script is what ends in .sh or .bash,
-or begins with "#!" and a shell.  Those of the test bed's guests are for busybox, which none of the
-three knows, and are left out.
+or begins with "#!" and a shell.  Those for busybox, of guests, which none of the three knows, are
+left out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def is_script(path: Path) -> bool:
     if path.suffix in SUFFIXES:
         return True
     with path.open("rb") as file:
-        return SHELL.match(file.readline()) is not None
+        first = file.readline()
+    return SHELL.match(first) is not None and b"busybox" not in first
 
 
 def is_posix(path: Path) -> bool:
