@@ -48,13 +48,13 @@ class Host:
 
     def interface(self, name: str, number: int, mode: Mode, segment: str = "lan") -> Interface:
         """An interface with a port of this name."""
-        path = self.ensure(name, mode, segment)
+        path = self.ensure(name, mode, segment, mac_of(number))
         return Interface(path, mac_of(number), mode)
 
-    def ensure(self, name: str, mode: Mode, segment: str) -> Path:
+    def ensure(self, name: str, mode: Mode, segment: str, mac: str) -> Path:
         """The port, whether it was there or not; returns its socket."""
         port = {"name": name, "mode": mode, "segment": segment,
-                "external_ids": {"owner": "libvirt", "domain": name}}
+                "external_ids": {"owner": "libvirt", "domain": name, "mac": mac}}
         answer = self.switch.call("port.ensure", port=port, create_segments=True)
         return Path(answer["port"]["path"])
 

@@ -114,8 +114,8 @@ def move(domain: Domain, source: Host, target: Host, path: Path, name: str) -> D
 
     ``path`` is its socket's on the source, ``name`` the port's on both.
     """
-    mode = source.switch.call("port.show", name=name)["port"]["mode"]
-    there = target.ensure(name, mode, "lan")
+    port = source.switch.call("port.show", name=name)["port"]
+    there = target.ensure(name, port["mode"], "lan", port["external_ids"]["mac"])
     moved = migrate(domain, source, target, {str(path): str(there)})
     source.switch.call("port.delete", name=name)
     return moved

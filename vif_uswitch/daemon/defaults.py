@@ -7,11 +7,17 @@ configuration changes all ports that did not ask for something else.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from vif_uswitch.daemon.addresses import parse_mac
 from vif_uswitch.daemon.model import Kind, PortConfig, TagRow
 from vif_uswitch.daemon.ports import Desired, Port
 from vif_uswitch.dataplane.base import RateLimit
+from vif_uswitch.exceptions import InvalidInput
+
+ADDRESS = "mac"  # the key of external_ids that says the address of a guest's interface
+_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,15 @@ def rate_of(port: Port, defaults: PortDefaults) -> RateLimit:
     return RateLimit(kbps, _burst(kbps, kbit), kpps, _burst(kpps, kpkt))
 
 
+def address_of(port: Port) -> bytes:
+    """Of the guest's interface, or b"".  What else stands in ``external_ids`` is its caller's."""
+    said = dict(port.external_ids).get(ADDRESS, "")
+    try:
+        return parse_mac(said) if _MAC.fullmatch(said) else b""
+    except InvalidInput:
+        return b""
+
+
 def config_of(desired: Desired, port: Port, defaults: PortDefaults) -> PortConfig:
     """What the fabric is told: names resolved, defaults filled in.  Admin down means: no rows."""
     rows = port.tags() if port.admin_up else []
@@ -79,6 +94,7 @@ def config_of(desired: Desired, port: Port, defaults: PortDefaults) -> PortConfi
         pci=port.pci,
         tags=tuple(TagRow(vid, desired.segments[name].segment_id) for vid, name in rows),
         macs=port.macs,
+        address=address_of(port) if port.kind is Kind.VHOST else b"",
         mtu=or_default(port.mtu, defaults.mtu),
         flood_rate=or_default(port.flood_rate, defaults.flood_rate),
         flood_burst=or_default(port.flood_burst, defaults.flood_burst),

@@ -76,6 +76,7 @@ class PortConfig:
     pci: str = ""  # nic: address, 0000:05:00.0
     tags: tuple[TagRow, ...] = ()
     macs: tuple[bytes, ...] = ()  # pinned addresses, 6 bytes each
+    address: bytes = b""  # vhost-user: of the guest's interface, announced when it arrives
     mtu: int = 1500  # bytes of layer 3 payload; the longest frame is mtu + 14
     flood_rate: int = 0  # copies a second, 0: no limit
     flood_burst: int = 0

@@ -59,6 +59,22 @@ def test_queues_of_ports() -> None:
         ports.put_port(state_, ports.changed(state_.port("t"), PortChanges(queues=2)))
 
 
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("52:54:00:12:34:AB", bytes.fromhex("5254001234ab")),
+        ("ff:ff:ff:ff:ff:ff", b""), ("00:00:00:00:00:00", b""), ("52:54:00:12:34", b""),
+        ("of the guest", b""), ("5254.0012.34ab", b""), ("", b""),
+    ],
+)  # fmt: skip
+def test_the_address_of_a_guest(said: str, address: bytes) -> None:
+    """What is no address is the caller's own matter."""
+    ids = {"mac": said, "owner": "x"}
+    state_ = desired(PortSpec(name="a", external_ids=ids), PortSpec(name="b"))
+    assert config_of(state_, state_.port("a"), DEFAULTS).address == address
+    assert config_of(state_, state_.port("b"), DEFAULTS).address == b""
+
+
 def test_limits_and_their_bursts() -> None:
     defaults = PortDefaults(max_kbps=1000, max_kpps=10, max_burst_kpps=3)
     state_ = desired(

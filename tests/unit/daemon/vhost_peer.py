@@ -136,7 +136,8 @@ class Peer:
             return False
 
 
-async def set_up(peer: Peer, ram_fd: int, features: int = 1 << 32 | 1 << 30) -> dict[str, int]:
+async def set_up(peer: Peer, ram_fd: int, features: int = 1 << 32 | 1 << 30, base: int = 0
+                 ) -> dict[str, int]:  # fmt: skip
     """The shortest way to two running rings; returns the eventfds by name (caller closes)."""
     fds = {}
     assert await peer.ack(2, number(features)) == 0
@@ -145,7 +146,7 @@ async def set_up(peer: Peer, ram_fd: int, features: int = 1 << 32 | 1 << 30) -> 
         kick, call = eventfd(), eventfd()
         fds[f"kick{index}"], fds[f"call{index}"] = kick, call
         assert await peer.ack(8, vring(index, QSIZE)) == 0
-        assert await peer.ack(10, vring(index, 0)) == 0
+        assert await peer.ack(10, vring(index, base)) == 0
         assert await peer.ack(9, addr(index)) == 0
         assert await peer.ack(13, number(index), [call]) == 0
         assert await peer.ack(12, number(index), [kick]) == 0

@@ -138,6 +138,7 @@ class VhostPort(FabricPort):
         pid = peer_pid(sock)
         offered = virtio.offered(config.features_off, config.queues)
         session = Session(offered, config.mtu, config.queues, pid)
+        session.arrival.address = config.address
         self.say(f"process {pid} connected")
         self._start_session(session, sock, fresh=True)
 
@@ -350,6 +351,7 @@ class VhostPort(FabricPort):
     def _configured(self, old: PortConfig) -> None:
         if self.session is not None:
             self.session.mtu = self.config.mtu
+            self.session.arrival.address = self.config.address
 
     def _let_go_of_peer(self) -> None:
         self._stop_sources()
@@ -415,6 +417,7 @@ class VhostPort(FabricPort):
                 reason = "uswitchd died while it worked on a request"
             else:
                 restore(session, entry, slots)
+                session.arrival.address = self.config.address
                 pairs = session.record.queue_pairs  # as its peer was told
                 session.offered = virtio.offered(self.config.features_off, pairs)
         except (ValueError, escrow.BadBlob) as error:

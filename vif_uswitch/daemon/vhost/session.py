@@ -51,6 +51,7 @@ from vif_uswitch.daemon.vhost.actions import (
     StopRing,
     Tolerable,
 )
+from vif_uswitch.daemon.vhost.arrival import Arrival
 from vif_uswitch.daemon.vhost.dirty import LogFile, check_covers, claim_log, in_force
 from vif_uswitch.daemon.vhost.fds import Fds, Unfit, check_eventfd
 from vif_uswitch.daemon.vhost.msg import Message, Request, Violation
@@ -75,6 +76,7 @@ class Session:
         self.record = SessionRecord(peer_pid=peer_pid, queue_pairs=queues)
         self.memory: tuple[MemRegion, ...] = ()
         self.log: LogFile | None = None
+        self.arrival = Arrival()
         self._recording: DirtyLog | None = None  # what the dataplane was told of it
         self.rings = [Ring(i) for i in range(RINGS_MAX)]
         self._dirty: set[int] = set()
@@ -158,6 +160,7 @@ class Session:
     def restored(self) -> None:
         """Everything is back; the dataplane was told of it by an earlier uswitchd."""
         self._recording = in_force(self.record.features, self.log, self.rings)
+        self.arrival.settled = self.running
 
     def restore_ring(self, index: int, record: RingRecord, fds: Fds) -> None:
         names = [n for n in EVENTFDS if getattr(record, f"has_{n}")]
@@ -348,6 +351,7 @@ class Session:
             self._dirty.add(SLOT_RING + ring.index)
         if ring.record.active and before != bool(num):
             yield EnableRing(ring.index, bool(num))
+            yield from self._announce_arrival()
 
     def _change(self, ring: Ring, **changes: object) -> Part:
         """New geometry; a running ring is stopped, and started again with it."""
@@ -386,6 +390,8 @@ class Session:
             raise Tolerable(f"ring {ring.index} does not start: {error}") from error
         ring.update(active=True)
         self._dirty.add(SLOT_RING + ring.index)
+        self.arrival.ring_starts(ring.record.base, self.packed)
+        yield from self._announce_arrival()
 
     def _start_those_ready(self, rings: Iterable[Ring]) -> Part:
         """After a change of something else, whose success does not depend on the rings."""
@@ -508,11 +514,20 @@ class Session:
         if mac[0] & 1 or not any(mac):
             raise Tolerable(f"{mac.hex(':')} is no address of a single station")
         if not any(ring.record.active for ring in self.rings):
-            return  # nothing can come from the port yet; QEMU says it several times
+            self.arrival.ask(mac)  # nothing can come from the port yet
+            return
         try:
             yield Announce(mac)
         except DataplaneRefused as error:
             raise Tolerable(f"{mac.hex(':')} is not announced: {error}") from error
+
+    def _announce_arrival(self) -> Part:
+        """Once frames can flow.  Whether it can be announced is not the rings' concern."""
+        for mac in self.arrival.take() if self.running else ():
+            try:
+                yield Announce(mac)
+            except DataplaneRefused as error:
+                yield Note(f"{mac.hex(':')} is not announced: {error}")
 
     def _forget_log(self) -> None:
         if self.log is not None:

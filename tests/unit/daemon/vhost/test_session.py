@@ -109,14 +109,15 @@ def driver() -> Iterator[Driver]:
 
 
 def set_up(
-    driver: Driver, ram: int, event: int, features: int = MODERN, rings: Sequence[int] = (0, 1)
-) -> None:
+    driver: Driver, ram: int, event: int, features: int = MODERN, rings: Sequence[int] = (0, 1),
+    base: int = 0,
+) -> None:  # fmt: skip
     assert driver.send(2, wire.number(features)) == 0
     assert driver.send(5, wire.table(wire.region()), [ram]) == 0
     for ring in rings:
         assert driver.send(8, wire.vring(ring, 256)) == 0
         assert driver.send(9, wire.addr(ring)) == 0
-        assert driver.send(10, wire.vring(ring, 0)) == 0
+        assert driver.send(10, wire.vring(ring, base)) == 0
         assert driver.send(12, wire.number(ring), [event]) == 0
         assert driver.send(13, wire.number(ring), [event]) == 0
         assert driver.send(18, wire.vring(ring, 1)) == 0
