@@ -30,8 +30,8 @@ from . import libvirt_bed
 from .libvirt_bed import Host, mac_of
 
 pytestmark = [
-    pytest.mark.timeout(600),
     pytest.mark.guest,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(libvirt_bed.missing() is not None, reason=str(libvirt_bed.missing())),
 ]
 BRIDGE_IP, PEER_IP = "10.9.0.254", "10.9.0.100"

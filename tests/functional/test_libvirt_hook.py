@@ -25,6 +25,7 @@ from .libvirt_bed import Host, host, mac_of, missing
 from .xdp_bed import until
 
 pytestmark = [
+    pytest.mark.guest,
     pytest.mark.timeout(600),
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]

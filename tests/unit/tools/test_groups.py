@@ -3,12 +3,35 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from tests.functional.groups import GUESTS, group
 from tools.seeded import TOP
 
 MODULES = sorted((TOP / "tests" / "functional").glob("test_*.py"))
+BEDS = {"libvirt_bed", "libvirt_pair", "session_bed", "doc_beds"}
+"""Rooms of tests/functional in which guests boot."""
+
+
+def imported(module: Path) -> set[str]:
+    """The last part of every name that a module imports, or imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom):
+                names.append(node.module or "")
+            found |= {name.rpartition(".")[2] for name in names}
+    return found
+
+
+def test_who_uses_a_bed_of_guests_is_in_their_group() -> None:
+    users = {path.stem: group(path) for path in MODULES if BEDS & imported(path)}
+    assert users == dict.fromkeys(users, GUESTS)
+    assert {"test_libvirt_hook", "test_libvirt_migration", "test_doc_shell"} <= set(users)
 
 
 def test_modules_with_guests_are_one_group() -> None:
