@@ -45,6 +45,7 @@ def spec(port: Mapping[str, Any]) -> Json:
             "owner": OWNER,
             "network": port["network_id"],
             **({"instance": port["device_id"]} if port.get("device_id") else {}),
+            **({"mac": port["mac_address"]} if port.get("mac_address") else {}),
         },
     }
 

@@ -28,10 +28,12 @@ def test_who_plugs(more: Any, ours: bool) -> None:
 
 
 def test_a_missing_port_is_made_in_no_segment() -> None:
-    (spec,) = plugging.missing([bound(), bound(PORT2)], "host1", View.of([port(PORT2)]))
+    ports = [bound(mac_address="fa:16:3e:00:00:01"), bound(PORT2)]
+    (spec,) = plugging.missing(ports, "host1", View.of([port(PORT2)]))
     assert spec == {
         "name": PORT, "path": f"/run/uswitch/vhost/{PORT}.sock", "mode": "server",
-        "external_ids": {"owner": "neutron-agent", "network": NET, "instance": "instance"},
+        "external_ids": {"owner": "neutron-agent", "network": NET, "instance": "instance",
+                         "mac": "fa:16:3e:00:00:01"},
     }  # fmt: skip
 
 
