@@ -131,10 +131,11 @@ def detach(client: Client, args: argparse.Namespace) -> int:
                           "affects": words(made.affect), "port_deleted": port}, indent=2))
         return 0
     end = f"port {plain(port)} deleted" if port else (
-        "there was no port" if made.last else "its port stays, for it is still"
+        "there was no port to delete" if made.last else "its port stays, for it is still"
         " in the other description of the domain")  # fmt: skip
-    print(f"interface {made.interface.mac} detached from {plain(guest.name)}"
-          f" ({words(made.affect)}); {end}")  # fmt: skip
+    done = f"detached from {plain(guest.name)} ({words(made.affect)})" if made.affect else (
+        f"was gone from {plain(guest.name)} already, its metadata are now")  # fmt: skip
+    print(f"interface {made.interface.mac} {done}; {end}")
     return 0
 
 

@@ -62,4 +62,6 @@ def everything(state: State) -> Affect:
 def words(affect: Affect) -> str:
     if affect == BOTH:
         return "running guest and configuration"
+    if not affect:
+        return "neither"
     return "running guest" if affect == Affect.LIVE else "configuration"

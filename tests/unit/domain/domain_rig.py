@@ -53,6 +53,7 @@ class FakeGuest:
         self.calls: list[str] = []
         self.obeys = Affect.LIVE | Affect.CONFIG
         self.during_attach: Callable[[], None] = lambda: None
+        self.during_detach: Callable[[], None] = lambda: None
 
     def state(self) -> State:
         return State(self.name, self.texts[Affect.LIVE] is not None,
@@ -79,6 +80,7 @@ class FakeGuest:
             self.texts[which] = ET.tostring(root, encoding="unicode")
 
     def detach(self, device: str, affect: Affect) -> None:
+        self.during_detach()
         self._call("detach", affect)
         mac = ET.fromstring(device).find("mac")
         assert mac is not None
