@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any
 
 from vif_uswitch.client import Client
-from vif_uswitch.domain import device, interfaces, settings, tree
-from vif_uswitch.domain.affect import Affect, State, chosen, each
+from vif_uswitch.domain import device, entries, interfaces, ports, settings, tree
+from vif_uswitch.domain.affect import Affect, State, chosen, each, everything
 from vif_uswitch.domain.connect import Guest, patiently
 from vif_uswitch.domain.steps import Steps
 from vif_uswitch.exceptions import TimedOut
@@ -25,12 +25,16 @@ from vif_uswitch.hooks.domain_xml import (
     DomainXml,
     HostSettings,
     Interface,
+    PortSettings,
     parse_domain,
     settings_to_port,
 )
+from vif_uswitch.hooks.plan import check_reachable
 
 Json = dict[str, Any]
-PATIENCE_S = 30.0  # for a hot-plug that the guest's QEMU has to answer
+# For a hot-plug that the guest's QEMU has to answer.  More than the 30 s that libvirt waits for
+# another job of the domain: its answer, who holds it, says more than ours.
+PATIENCE_S = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,43 +58,37 @@ class Plan:
     interface: Interface
     port: Json
     device: str
-    metadata: dict[Affect, str | None]
-    metadata_before: dict[Affect, str | None]
-    memory: str | None  # the configuration with shared memory, if it has to be changed
+    entry: PortSettings  # of the metadata
+    share: bool  # whether the configuration's memory has to be made shared
     notes: tuple[str, ...]
 
 
-def plan(state: State, xml: dict[Affect, str], wish: Wish, defaults: HostSettings,
+def plan(state: State, xml: dict[Affect, str], affect: Affect, wish: Wish, defaults: HostSettings,
          directory: str, taken: set[str], uri: str) -> Plan:  # fmt: skip
-    """``xml``: the descriptions that change; ``taken``: addresses that other ports have."""
+    """``xml``: all descriptions; ``affect``: which change; ``taken``: addresses of other ports."""
     domains = {which: parse_domain(text) for which, text in xml.items()}
     domain = next(iter(domains.values()))
     mac = _mac(wish, domains, taken)
     for which, one in domains.items():
         device.must_be_free(one)
         device.must_lack(one, mac)
+        if not which & affect:
+            continue
+        settings.all_settings(one)  # raises for metadata that cannot be written anew
         if which is Affect.LIVE:
             device.must_share(one)
     wanted = settings.from_changes(mac, wish.changes)
     interface = Interface(mac, device.socket_path(directory, domain, mac), wish.mode,
                           model="virtio", queues=wish.queues)  # fmt: skip
-    before = {which: settings.all_settings(one) for which, one in domains.items()}
-    memory, notes = None, []
-    if Affect.CONFIG in domains and not domains[Affect.CONFIG].shared_memory:
-        root = tree.parse(xml[Affect.CONFIG])
-        tree.share_memory(root)
-        memory = tree.written(root)
-        notes.append(f"domain {state.name} shares its memory from its next start on")
-    after = {which: {**old, mac: wanted} for which, old in before.items()}
+    share = bool(affect & Affect.CONFIG) and not domains[Affect.CONFIG].shared_memory
+    notes = [f"domain {state.name} shares its memory from its next start on"] if share else []
     port = settings_to_port(domain, interface, wanted, defaults, uri)
     if port["segment"] is None and not port["trunk"]:
         notes.append("the port is in no segment: it neither sends nor receives; name one with"
                      f" 'uswitchctl port set {port['name']} --segment SEGMENT'")  # fmt: skip
     return Plan(
-        affect=_sum(domains), interface=interface, port=port, device=device.device(interface),
-        metadata={which: settings.ports_text(new) for which, new in after.items()},
-        metadata_before={which: settings.ports_text(old) for which, old in before.items()},
-        memory=memory, notes=tuple(notes),
+        affect=affect, interface=interface, port=port, device=device.device(interface),
+        entry=wanted, share=share, notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -101,30 +99,24 @@ def _mac(wish: Wish, domains: dict[Affect, DomainXml], taken: set[str]) -> str:
     return interfaces.new_mac(taken | own)
 
 
-def _sum(parts: dict[Affect, Any]) -> Affect:
-    total = Affect(0)
-    for part in parts:
-        total |= part
-    return total
-
-
 def attach(guest: Guest, client: Client, wish: Wish, defaults: HostSettings, uri: str,
            say: Callable[[str], None]) -> Plan:  # fmt: skip
     """Raises what went wrong, after everything was taken back; ``say`` gets what was."""
     state = guest.state()
     affect = chosen(state, wish.live, wish.config)
-    xml = {which: guest.xml(which) for which in each(affect)}
+    xml = {which: guest.xml(which) for which in each(everything(state))}
     directory = defaults.vhost_socket_dir or client.show()["daemon"]["vhost_socket_dir"]
     taken = {mac for port in client.port_list() for mac in _macs(port)}
-    made = plan(state, xml, wish, defaults, directory, taken, uri)
-    name = made.port["name"]
+    made = plan(state, xml, affect, wish, defaults, directory, taken, uri)
     with Steps(say) as steps:
-        created = client.port_ensure(made.port, create_segments=wish.create_segments)["created"]
-        steps.note(f"port {name}", partial(client.port_delete, name) if created else None)
-        if made.memory is not None:
-            memory, before = made.memory, xml[Affect.CONFIG]
-            steps.do("shared memory of the configuration", lambda: guest.define(memory),
-                     lambda: guest.define(before))  # fmt: skip
+        port = ports.ensure(steps, client, made.port, create_segments=wish.create_segments)
+        if affect & Affect.LIVE:
+            check_reachable(port)  # or the guest would stand still, with all its QEMU
+        if made.share:
+            restore = partial(tree.restore_memory, before=tree.parse(xml[Affect.CONFIG]))
+            steps.do("shared memory of the configuration",
+                     partial(_redefine, guest, tree.share_memory),
+                     partial(_redefine, guest, restore))  # fmt: skip
         for which in each(affect):
             _metadata(steps, guest, made, which)
         _device(steps, guest, client, made, say)
@@ -137,9 +129,17 @@ def _macs(port: Json) -> list[str]:
     return [*port["macs"], *([own] if own else [])]
 
 
+def _redefine(guest: Guest, change: Callable[[tree.Element], None]) -> None:
+    """Of the configuration as it is now: what others have changed since stays."""
+    root = tree.parse(guest.xml(Affect.CONFIG))
+    change(root)
+    guest.define(tree.written(root))
+
+
 def _metadata(steps: Steps, guest: Guest, made: Plan, which: Affect) -> None:
-    steps.do("metadata", lambda: guest.set_metadata(made.metadata[which], which),
-             lambda: guest.set_metadata(made.metadata_before[which], which))  # fmt: skip
+    mac = made.interface.mac
+    before = entries.put(guest, which, mac, made.entry)
+    steps.note("metadata", partial(entries.put, guest, which, mac, before))
 
 
 def _device(steps: Steps, guest: Guest, client: Client, made: Plan,

@@ -11,11 +11,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from vif_uswitch.client import Client
-from vif_uswitch.domain import device, interfaces, settings, tree
+from vif_uswitch.domain import device, interfaces, ports, settings, tree
 from vif_uswitch.domain.affect import Affect, State
 from vif_uswitch.domain.connect import Guest
 from vif_uswitch.domain.reshape import Reshaped, reshape
@@ -77,7 +76,7 @@ def plan(state: State, xml: str, wish: Wish, defaults: HostSettings, directory: 
     root = tree.parse(xml)
     before = tree.written(root)
     elements = tree.interfaces(root)
-    ports, notes = [], []
+    wanted, notes = [], []
     for one in _chosen(domain, wish.words):
         if not one.mac:
             raise InvalidInput("interface", f"number {one.number}", "has no MAC address")
@@ -95,14 +94,14 @@ def plan(state: State, xml: str, wish: Wish, defaults: HostSettings, directory: 
                 "segment", None, f"none is said for interface {one.mac}, now on {one.source}",
                 "Use --segment, or default_segment in libvirt.conf.",
             )  # fmt: skip
-        ports.append(port)
+        wanted.append(port)
     settings.put(root, entries)
     if not domain.shared_memory:
         tree.share_memory(root)
     if state.active:
         notes.append(f"the running guest keeps its old interfaces until {domain.name} is shut down"
                      " and started again; a reboot from inside is not enough")  # fmt: skip
-    return Plan(domain.name, before, tree.written(root), xml, tuple(ports), tuple(notes))
+    return Plan(domain.name, before, tree.written(root), xml, tuple(wanted), tuple(notes))
 
 
 def _chosen(domain: DomainXml, words: Sequence[str]) -> list[Interface]:
@@ -157,7 +156,5 @@ def carry_out(guest: Guest, client: Client, made: Plan, *, create_segments: bool
                        "Repeat the command.")  # fmt: skip
     with Steps(say) as steps:
         for port in made.ports:
-            name = port["name"]
-            created = client.port_ensure(port, create_segments=create_segments)["created"]
-            steps.note(f"port {name}", partial(client.port_delete, name) if created else None)
+            ports.ensure(steps, client, port, create_segments=create_segments)
         guest.define(made.after)

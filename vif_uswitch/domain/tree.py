@@ -136,6 +136,21 @@ def share_memory(domain: Element) -> None:
             cell.setAttribute("memAccess", "shared")
 
 
+def restore_memory(domain: Element, before: Element) -> None:
+    """Takes ``share_memory()`` back; ``before``: the domain as it was, which loses the element."""
+    backing, old = child(domain, "memoryBacking"), child(before, "memoryBacking")
+    if backing is not None and old is not None:
+        domain.replaceChild(old, backing)
+    elif backing is not None:
+        domain.removeChild(backing)
+    numa, numa_before = child(domain, "cpu/numa"), child(before, "cpu/numa")
+    if numa is not None and numa_before is not None:
+        for cell, former in zip(children(numa, "cell"), children(numa_before, "cell"),
+                                strict=False):  # fmt: skip
+            if former.hasAttribute("memAccess"):
+                cell.setAttribute("memAccess", former.getAttribute("memAccess"))
+
+
 def insert_after(parent: Element, before: Element | None, new: Element) -> None:
     """Behind one of the parent's children, or at its end."""
     nodes = list(parent.childNodes)

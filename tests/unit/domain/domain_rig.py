@@ -54,6 +54,7 @@ class FakeGuest:
         self.obeys = Affect.LIVE | Affect.CONFIG
         self.during_attach: Callable[[], None] = lambda: None
         self.during_detach: Callable[[], None] = lambda: None
+        self.after_define: Callable[[], None] = lambda: None
 
     def state(self) -> State:
         return State(self.name, self.texts[Affect.LIVE] is not None,
@@ -97,6 +98,8 @@ class FakeGuest:
     def define(self, xml: str) -> None:
         self._call("define", Affect.CONFIG)
         self.texts[Affect.CONFIG] = xml
+        self.after_define, now = lambda: None, self.after_define
+        now()
 
     def set_metadata(self, element: str | None, affect: Affect) -> None:
         self._call("metadata" if element else "no metadata", affect)

@@ -23,16 +23,19 @@ from tests.unit.domain.domain_rig import (
     failing,
 )
 from vif_uswitch.client import Client
+from vif_uswitch.daemon.model import Link, PortLive
 from vif_uswitch.domain import attach as room
+from vif_uswitch.domain import entries
 from vif_uswitch.domain.affect import BOTH, Affect
 from vif_uswitch.exceptions import (
     Conflict,
+    Forbidden,
     InvalidInput,
     NotFound,
     TimedOut,
     USwitchError,
 )
-from vif_uswitch.hooks.domain_xml import HostSettings, parse_domain
+from vif_uswitch.hooks.domain_xml import HostSettings, PortSettings, parse_domain
 
 NAME = f"{UUID}-525400000001"
 
@@ -144,6 +147,61 @@ def test_a_port_that_was_there_stays(client: Client) -> None:
     with pytest.raises(USwitchError):
         attach(guest, client)
     assert [port["name"] for port in client.port_list()] == [made.port["name"]]
+
+
+def test_a_port_that_was_there_is_as_it_was(client: Client) -> None:
+    client.segment_add("red")
+    former = {"segment": "red", "max_kbps": 7000, "admin_up": False, "description": "mine",
+              "guard": {"pairs": [{"mac": MAC, "ip": "10.0.0.5"}]}, "external_ids": {"a": "b"},
+              "trunk": [{"vid": 7, "segment": "blue"}], "mtu": 9000}  # fmt: skip
+    before = client.port_add({"name": NAME, **former})["port"]
+    guest, said = FakeGuest(config=domain()), list[str]()
+    guest.fail["attach"] = failing()
+    with pytest.raises(USwitchError):
+        attach(guest, client, said)
+    after = client.port_show(NAME)["port"]
+    assert {key: after[key] for key in former} == {key: before[key] for key in former}
+    assert f"taken back: changes of port {NAME}" in said
+
+
+def test_an_address_that_the_other_description_has(client: Client) -> None:
+    with pytest.raises(Conflict, match="has an interface with it"):
+        attach(FakeGuest(domain(bridge()), domain()), client, config=True)
+    assert client.port_list() == []
+
+
+@pytest.mark.parametrize("mode", ["server", "client"])
+def test_a_guest_is_not_frozen_for_a_socket_out_of_reach(
+    control: Control, client: Client, mode: str
+) -> None:
+    why = "cannot connect: Permission denied"
+    control.fabric.lives[0] = PortLive(link=Link.WAITING, last_error=why)
+    guest, said = FakeGuest(domain(), domain()), list[str]()
+    with pytest.raises(Forbidden, match="was denied access"):
+        attach(guest, client, said, mode=mode)
+    assert guest.calls == [] and said == [f"taken back: port {NAME}"] and client.port_list() == []
+    attach(guest, client, config=True)
+
+
+def test_what_others_changed_meanwhile_stays(client: Client) -> None:
+    """An entry that came before ours is written, and one that came before it is taken back."""
+    guest = FakeGuest(config=domain(memory=""))
+    third = "52:54:00:00:00:03"
+
+    def guarded(mac: str) -> None:
+        guest.texts[Affect.CONFIG] = guest.xml(Affect.CONFIG).replace(
+            "</domain>", "<x/></domain>")  # fmt: skip
+        entry = PortSettings(mac, guard=())
+        entries.put(guest, Affect.CONFIG, mac, entry)  # type: ignore[arg-type]
+
+    guest.during_attach = lambda: guarded(third)
+    guest.after_define = lambda: guarded(OTHER)
+    guest.fail["attach"] = failing()
+    with pytest.raises(USwitchError):
+        attach(guest, client)
+    after = parse_domain(guest.xml(Affect.CONFIG))
+    assert {mac: one.guard for mac, one in after.ports.items()} == {OTHER: (), third: ()}
+    assert not after.shared_memory and guest.xml(Affect.CONFIG).count("<x") == 2
 
 
 def test_qemu_that_waits_for_its_switch_keeps_its_port(

@@ -186,6 +186,17 @@ def test_nothing_is_left_of_what_libvirt_refuses(client: Client) -> None:
     assert client.port_list() == []
 
 
+def test_a_port_that_was_there_is_as_it_was(client: Client) -> None:
+    guest = FakeGuest(config=domain(bridge()))
+    name = prepare(guest, client).ports[0]["name"]
+    client.port_add({"name": name, "max_kbps": 7000})
+    guest.fail["define"] = failing("not valid")
+    with pytest.raises(USwitchError, match="not valid"):
+        carry_out(guest, client, prepare(guest, client))
+    port = client.port_show(name)["port"]
+    assert (port["segment"], port["max_kbps"], port["external_ids"]) == (None, 7000, {})
+
+
 def test_nobody_agreed_to_another_change(client: Client) -> None:
     guest = FakeGuest(config=domain(bridge()))
     made = prepare(guest, client)

@@ -75,6 +75,8 @@ def test_memory_is_shared_and_its_backing_stays(memory: str, kept: str) -> None:
     assert parse_domain(after).shared_memory and kept in after
     assert after.count("<source") <= 1 and after.count("<access mode='shared'/>") == 1
     assert ("<source" in after) == ("hugepages" not in after)
+    tree.restore_memory(root, tree.parse(text))
+    assert tree.written(root) == tree.written(tree.parse(text))
 
 
 def test_memory_backing_stands_behind_the_memory() -> None:
