@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vif_uswitch.client import Client
+from vif_uswitch.client import Client, Whose
 from vif_uswitch.cmd import output, text
 from vif_uswitch.cmd.output import Column, plain
 from vif_uswitch.cmd.parsing import Commands
@@ -24,6 +25,7 @@ from vif_uswitch.exceptions import USwitchError
 
 Json = dict[str, Any]
 INDENT = " " * 14
+URI_VARIABLES = ("VIRSH_DEFAULT_CONNECT_URI", "LIBVIRT_DEFAULT_URI")  # in virsh's order
 COLUMNS: tuple[Column, ...] = (
     Column("domain", "Domain"),
     Column("interface", "Interface"),
@@ -75,6 +77,24 @@ def connect_option(parser: argparse.ArgumentParser) -> None:
         "--connect", metavar="URI",
         help="libvirt: qemu:///system, qemu:///session … (default: the one that virsh takes)",
     )  # fmt: skip
+    parser.set_defaults(whose=whose_switch)
+
+
+def whose_switch(args: argparse.Namespace) -> Whose | None:
+    """The switch that belongs to the libvirt that is named; None: as for other commands.
+
+    Guests of a session are their user's, who may not be allowed to use the host's
+    switch, or may use it for other things.  Root's session has the host's.
+    """
+    named = [args.connect, *(os.environ.get(variable) for variable in URI_VARIABLES)]
+    uri = next((one for one in named if one), "")
+    driver, _, rest = uri.partition("://")
+    path = rest.partition("/")[2].partition("?")[0]
+    if driver.partition("+")[0] != "qemu":
+        return None
+    if path == "session":
+        return "user" if os.geteuid() != 0 else None
+    return "system" if path == "system" else None
 
 
 def _interval(argument: str) -> float:

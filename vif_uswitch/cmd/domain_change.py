@@ -101,7 +101,7 @@ def attach(client: Client, args: argparse.Namespace) -> int:
                      create_segments=args.create_segment)  # fmt: skip
     with connect(args.connect, write=True) as hypervisor:
         guest = hypervisor.guest(args.domain)
-        made = room.attach(guest, client, wish, host_settings(), hypervisor.short_uri, _say)
+        made = room.attach(guest, client, wish, host_settings(client), hypervisor.short_uri, _say)
     port = client.port_show(made.port["name"])["port"]
     if args.wait and made.affect & Affect.LIVE:
         port = wait_for_link(client, port, args.wait_timeout, "Look into the guest")
@@ -148,7 +148,7 @@ def convert(client: Client, args: argparse.Namespace) -> int:
                      args.to_virtio, args.drop)  # fmt: skip
     with connect(args.connect, write=True) as hypervisor:
         guest = hypervisor.guest(args.domain)
-        made = room.prepare(guest, client, wish, host_settings(), hypervisor.short_uri)
+        made = room.prepare(guest, client, wish, host_settings(client), hypervisor.short_uri)
         diff = made.diff()
         if args.format != "json":
             for line in diff.splitlines():

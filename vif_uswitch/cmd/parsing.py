@@ -7,6 +7,7 @@ Options that concern the connection may stand before or after the command.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 
 from vif_uswitch.client import (
@@ -14,6 +15,7 @@ from vif_uswitch.client import (
     DEFAULT_TIMEOUT_S,
     SOCKET_VARIABLE,
     Client,
+    Whose,
     default_socket,
 )
 from vif_uswitch.version import version
@@ -56,13 +58,19 @@ def _connection_options(parser: argparse.ArgumentParser, *, inner: bool) -> None
 
 
 def control_socket(args: argparse.Namespace) -> str:
-    """The socket that the command line means, by what stood before and after the command."""
+    """The socket that the command line means, by what stood before and after the command.
+
+    Where nobody says whose switch, a command may know it by its other options (``whose``).
+    """
     chosen = [f"--{name}" for name in ("socket", "system", "user") if getattr(args, name)]
     if len(chosen) > 1:
         args.parser.error(f"{' and '.join(chosen)} exclude each other")
     if args.socket:
         return str(args.socket)
-    return default_socket("user" if args.user else "system" if args.system else None)
+    whose: Whose | None = "user" if args.user else "system" if args.system else None
+    if whose is None and "whose" in args and not os.environ.get(SOCKET_VARIABLE):
+        whose = args.whose(args)
+    return default_socket(whose)
 
 
 class Commands:

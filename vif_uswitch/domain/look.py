@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from vif_uswitch.client import Client
+from vif_uswitch.client import Client, is_own
 from vif_uswitch.domain import check, interfaces, reach, tree
 from vif_uswitch.domain.affect import Affect, each, everything
 from vif_uswitch.domain.connect import Guest, Hypervisor
@@ -66,6 +66,13 @@ def findings(guest: Guest, client: Client) -> list[check.Finding]:
     return check.merged(found)
 
 
-def host_settings() -> HostSettings:
-    """What holds for all domains here: the hook reads the same file."""
-    return settings.load()
+def host_settings(client: Client) -> HostSettings:
+    """What holds for all domains here: the hook reads the same file.
+
+    Its directory is that of the host's switch: a user's own has another one.
+    """
+    found = settings.load()
+    if not is_own(client.path):
+        return found
+    return HostSettings(control_socket=found.control_socket, default_segment=found.default_segment,
+                        deadline_s=found.deadline_s)  # fmt: skip

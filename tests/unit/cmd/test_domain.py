@@ -16,6 +16,7 @@ from tests.unit.cmd.ctl_rig import Ctl
 from tests.unit.daemon.control_rig import UP, Control
 from tests.unit.domain.domain_rig import MAC, OTHER, UUID, bridge, domain, ours
 from vif_uswitch.cmd import domain as cmd
+from vif_uswitch.cmd import parsing, uswitchctl
 from vif_uswitch.domain.connect import Guest, Hypervisor
 from vif_uswitch.domain.watch import Change
 
@@ -189,6 +190,46 @@ def test_without_the_binding(control: Control) -> None:
                           env={"USWITCH_SOCKET": control.path}, check=False)  # fmt: skip
     assert done.returncode == 1 and "Install python3-libvirt" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("words", "variables", "uid", "whose"), [
+    ("--connect qemu:///session", {}, 1000, "user"),
+    ("--connect qemu+unix:///session?socket=/s", {}, 1000, "user"),
+    ("--connect qemu:///session", {}, 0, None),
+    ("--connect qemu:///system", {}, 1000, "system"),
+    ("--connect test:///default", {}, 1000, None),
+    ("--connect nonsense", {}, 1000, None),
+    ("", {}, 1000, None),
+    ("", {"LIBVIRT_DEFAULT_URI": "qemu:///session"}, 1000, "user"),
+    ("", {"LIBVIRT_DEFAULT_URI": "qemu:///session", "VIRSH_DEFAULT_CONNECT_URI": "qemu:///system"},
+     1000, "system"),
+    ("--connect qemu:///session --system", {}, 1000, "system"),
+    ("--connect qemu:///system --user", {}, 1000, "user"),
+    ("--connect qemu:///session", {"USWITCH_SOCKET": "/named"}, 1000, None),
+])  # fmt: skip
+def test_the_switch_is_that_of_the_libvirt(
+    monkeypatch: pytest.MonkeyPatch, words: str, variables: dict[str, str], uid: int,
+    whose: str | None,
+) -> None:  # fmt: skip
+    for name in ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI", "USWITCH_SOCKET"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    asked: list[str | None] = []
+
+    def socket_of(whose: str | None = None) -> str:
+        asked.append(whose)
+        return "/x"
+
+    monkeypatch.setattr(parsing, "default_socket", socket_of)
+    for command in ("list", "check v", "watch", "attach v", "detach v w", "convert v"):
+        args = uswitchctl.build().parser.parse_args(f"domain {command} {words}".split())
+        assert parsing.control_socket(args) == "/x"
+    assert asked == [whose] * 6
+    args = uswitchctl.build().parser.parse_args(f"domain list {words} --socket /y".split())
+    if "--system" not in words and "--user" not in words:
+        assert parsing.control_socket(args) == "/y" and len(asked) == 6
 
 
 def test_words_that_cannot_be(host: Host, ctl: Ctl) -> None:

@@ -86,6 +86,18 @@ def test_findings_are_about_both(control: Control, client: Client) -> None:
         "the running guest shares its memory", "the configuration has no vhost-user interface"]
 
 
+def test_a_users_own_switch_has_its_own_directory(
+    control: Control, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = control.directory / "libvirt.conf"
+    file.write_text("[libvirt]\nvhost_socket_dir = /run/other\ndefault_segment = lan\n")
+    monkeypatch.setenv("USWITCH_LIBVIRT_CONF", str(file))
+    assert look.host_settings(client).vhost_socket_dir == "/run/other"
+    monkeypatch.setattr("vif_uswitch.client.user_socket", lambda: control.path)
+    own = look.host_settings(client)
+    assert (own.vhost_socket_dir, own.default_segment) == ("", "lan")
+
+
 def test_a_switch_that_does_not_answer_is_an_answer(control: Control, client: Client) -> None:
     known = look.switch(client)
     assert isinstance(known, Switch) and known.directory == str(control.vhost)
