@@ -17,9 +17,11 @@ from vif_uswitch.domain.affect import Affect, words
 from vif_uswitch.domain.reach import Who
 from vif_uswitch.domain.tree import Element, attribute
 from vif_uswitch.exceptions import USwitchError
-from vif_uswitch.hooks.domain_xml import DomainXml, Interface, port_name
+from vif_uswitch.hooks.domain_xml import VHOST_USER, DomainXml, Interface, port_name
+from vif_uswitch.hooks.plan import below
 
 Json = dict[str, Any]
+PASST = "passt"  # a back end that libvirt starts itself, without a switch
 DOCTOR = "See 'uswitchctl doctor --only SOCK'."
 
 
@@ -65,13 +67,15 @@ def check(side: Side, switch: Switch | USwitchError, obstacle: Callable[[str, Wh
     """All findings about one description; ``switch``: an error if uswitchd does not answer."""
     found = [*_memory(side), *_metadata(side)]
     if isinstance(switch, USwitchError):
-        found.append(Finding("DOM-03", "", Status.FAIL, str(switch), "Start uswitchd."))
-    for one in side.domain.vhost_users:
-        found += _device(one, side.elements[one.number])
+        found.append(_no_switch(switch))
+    for one, element in zip(side.domain.interfaces, side.elements, strict=True):
+        if one.type != VHOST_USER or attribute(element, "backend", "type") == PASST:
+            continue
+        found += _device(one, element)
         if isinstance(switch, USwitchError):
             continue
-        found += _port(side, one, switch)
-        port = switch.ports.get(one.path)
+        found += _port(side, one, element, switch)
+        port = interfaces.port_at(switch.ports, one.path)
         if port is not None and side.which is Affect.LIVE:
             found.append(_link(one, port, switch, obstacle, listening))
     return found
@@ -84,10 +88,15 @@ def stuck(name: str, uuid: str, switch: Switch | USwitchError, error: USwitchErr
     found = [Finding("DOM-04", "", Status.FAIL, f"{error.what} {error.value}: {error.why}",
                      "If a port of it waits, that is why; the guest goes on when the port is up.")]
     if isinstance(switch, USwitchError):
-        return [*found, Finding("DOM-03", "", Status.FAIL, str(switch), "Start uswitchd.")]
+        return [*found, _no_switch(switch)]
     for one in interfaces.of_ports(name, uuid, switch.ports).interfaces:
         found.append(_link(one, switch.ports[one.path], switch, obstacle, listening))
     return found
+
+
+def _no_switch(error: USwitchError) -> Finding:
+    """It says itself what to do about it: not running and not allowed are two things."""
+    return Finding("DOM-03", "", Status.FAIL, str(error))
 
 
 def _memory(side: Side) -> Iterator[Finding]:
@@ -131,7 +140,7 @@ def _device(one: Interface, element: Element) -> Iterator[Finding]:
         yield Finding("NIC-01", one.mac, Status.FAIL, "it has <mtu>, with which libvirt looks for"
                       " a kernel's device and does not start it",
                       "Say mtu in the metadata, or --mtu.")  # fmt: skip
-    elif one.mode == "client" and attribute(element, "source/reconnect", "enabled") != "yes":
+    elif one.mode == "client" and not _again(element):
         yield Finding("NIC-01", one.mac, Status.WARN, "QEMU connects, and does not try again: after"
                       " a restart of uswitchd the guest is cut off",
                       "Put <reconnect enabled='yes' timeout='1'/> into its source, or use mode"
@@ -140,10 +149,15 @@ def _device(one: Interface, element: Element) -> Iterator[Finding]:
         yield Finding("NIC-01", one.mac, Status.PASS, f"virtio on {one.path}, mode {one.mode}")
 
 
-def _port(side: Side, one: Interface, switch: Switch) -> Iterator[Finding]:
-    port = switch.ports.get(one.path)
+def _again(element: Element) -> bool:
+    """Whether a QEMU that connects tries until it has succeeded."""
+    return attribute(element, "source/reconnect", "enabled") == "yes"
+
+
+def _port(side: Side, one: Interface, element: Element, switch: Switch) -> Iterator[Finding]:
+    port = interfaces.port_at(switch.ports, one.path)
     if port is None:
-        yield _no_port(side, one, switch)
+        yield _no_port(side, one, element, switch)
         return
     name = port["name"]
     if one.mode and port["mode"] != one.mode:
@@ -169,14 +183,14 @@ def _port(side: Side, one: Interface, switch: Switch) -> Iterator[Finding]:
         yield Finding("NIC-03", one.mac, Status.PASS, f"segment {where}")
 
 
-def _no_port(side: Side, one: Interface, switch: Switch) -> Finding:
-    inside = one.path.startswith(switch.directory.rstrip("/") + "/")
-    if not inside:
+def _no_port(side: Side, one: Interface, element: Element, switch: Switch) -> Finding:
+    if not below(one.path, switch.directory):
         return Finding("NIC-02", one.mac, Status.WARN, f"{one.path} is not below"
                        f" {switch.directory}: not this switch's",
                        "If it should be, change the path.")  # fmt: skip
     if side.which is Affect.CONFIG:
-        end = "waits for ever" if one.mode == "server" else "fails"
+        waits = one.mode == "server" or _again(element)
+        end = "waits until there is one" if waits else "fails"
         return Finding("NIC-02", one.mac, Status.WARN, f"no port has {one.path}: without the hook"
                        f" a start {end}", "Install the hook, or add the port: uswitchctl"
                        f" port add {port_name(side.domain, one.mac)} --path {one.path}"
@@ -197,21 +211,22 @@ def _link(one: Interface, port: Json, switch: Switch, obstacle: Callable[[str, W
                        "Wait until it is up; has it a virtio-net driver?")  # fmt: skip
     if link == "broken":
         return Finding("NIC-04", one.mac, Status.FAIL, said, "Restart the guest, or its driver.")
-    return _unreached(one, said, switch, obstacle, listening)
+    return _unreached(one, port["path"], said, switch, obstacle, listening)
 
 
-def _unreached(one: Interface, said: str, switch: Switch, obstacle: Callable[[str, Who], str],
+def _unreached(one: Interface, path: str, said: str, switch: Switch,
+               obstacle: Callable[[str, Who], str],
                listening: Callable[[str], bool | None]) -> Finding:  # fmt: skip
-    """The guest runs, and its port waits."""
+    """The guest runs, and its port waits; ``path``: of the port."""
     if one.mode == "client":
-        if listening(one.path) is False:
-            return Finding("NIC-04", one.mac, Status.FAIL, f"nobody listens on {one.path}", DOCTOR)
+        if listening(path) is False:
+            return Finding("NIC-04", one.mac, Status.FAIL, f"nobody listens on {path}", DOCTOR)
         return Finding("NIC-04", one.mac, Status.FAIL, f"{said}; QEMU does not connect",
                        "May QEMU write to the socket? " + DOCTOR)  # fmt: skip
     why = ""
     if switch.who is not None:
         try:
-            why = obstacle(one.path, switch.who)
+            why = obstacle(path, switch.who)
         except PermissionError as error:
             why = f"{error.filename} may not be looked at"
     return Finding("NIC-04", one.mac, Status.FAIL, f"{said}; {why}" if why else said,

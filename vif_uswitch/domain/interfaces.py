@@ -12,14 +12,20 @@ from typing import Any
 
 from vif_uswitch.exceptions import Conflict, InvalidInput, NotFound
 from vif_uswitch.hooks.domain_xml import DomainXml, Interface, canonical_mac, port_name
+from vif_uswitch.hooks.plan import real
 
 Json = dict[str, Any]
 PREFIX = "52:54:00"  # QEMU's and libvirt's range for guests
 
 
 def by_path(ports: Sequence[Json]) -> dict[str, Json]:
-    """vhost-user ports by their socket."""
+    """vhost-user ports by their socket, as uswitchd writes it: links followed; see port_at()."""
     return {port["path"]: port for port in ports if port["path"]}
+
+
+def port_at(ports: Mapping[str, Json], path: str) -> Json | None:
+    """The port with that socket; ``path`` as the XML has it, which may go through a link."""
+    return ports.get(real(path)) if path else None
 
 
 def find(domain: DomainXml, word: str) -> Interface:
@@ -77,7 +83,7 @@ def _row(domain: DomainXml, one: Interface, ports: Mapping[str, Json]) -> Json:
         "alias": one.alias, "queues": one.queues, "port": None, "link": None, "segment": None,
         "trunk": [], "reason": None,
     }  # fmt: skip
-    port = ports.get(one.path) if one.path else None
+    port = port_at(ports, one.path)
     if port is not None:
         row |= {key: port[key] for key in ("link", "segment", "trunk", "reason")}
         row["port"] = port["name"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import pytest
@@ -98,6 +99,38 @@ def test_no_port() -> None:
     assert found[:2] == ("NIC-02", "WARN") and "hook" in found[2]
     [found] = wrong(domain(ours("/run/vhost/other.sock")), None)
     assert found[:2] == ("NIC-02", "WARN") and "not this switch's" in found[2]
+    alone = domain(ours(PATH, mode="client"))
+    again = alone.replace("mode='client'/>", "mode='client'><reconnect enabled='yes'/></source>")
+    assert "a start fails" in wrong(alone, None, CONFIG)[-1][2]
+    for text in (domain(ours(PATH)), again):
+        [found] = wrong(text, None, CONFIG)
+        assert "a start waits until there is one" in found[2]
+
+
+def test_passt_needs_no_switch() -> None:
+    """libvirt starts it, and finds the socket's path itself."""
+    passt = (f"<interface type='vhostuser'><backend type='passt'/><mac address='{OTHER}'/>"
+             "<source dev='eth0'/><model type='virtio'/></interface>")  # fmt: skip
+    assert wrong(domain(passt, ours(PATH))) == []
+    assert {one.about for one in findings(domain(passt, ours(PATH)))} == {"", MAC}
+
+
+def test_a_path_through_a_link(tmp_path: pathlib.Path) -> None:
+    """/var/run is one."""
+    real = tmp_path.resolve() / "run"
+    real.mkdir()
+    (tmp_path / "var").symlink_to(real)
+    port = {**PORT, "path": f"{real}/a.sock"}
+    text = domain(ours(f"{tmp_path}/var/a.sock"))
+    assert wrong(text, port) == []
+    side = Side(LIVE, parse_domain(text), tuple(tree.interfaces(tree.parse(text))))
+    found = [one for one in room.check(side, Switch(str(real), {}, WHO)) if one.check == "NIC-02"]
+    assert [one.status for one in found] == [Status.FAIL], "it is below the directory"
+    waiting = {**port, "link": "waiting"}
+    switch = Switch(str(real), {waiting["path"]: waiting}, WHO)
+    [link] = [one for one in room.check(side, switch, lambda path, _: f"[{path}]")
+              if one.check == "NIC-04"]  # fmt: skip
+    assert f"[{port['path']}]" in link.text
 
 
 def test_no_interface_and_no_switch() -> None:
@@ -107,6 +140,9 @@ def test_no_interface_and_no_switch() -> None:
     found = room.check(side, DaemonUnreachable("uswitchd", "/x", "nobody answers"))
     assert [(one.check, one.status) for one in found if one.status is not Status.PASS] == [
         ("DOM-03", Status.FAIL)]  # fmt: skip
+    refused = DaemonUnreachable("uswitchd", "/x", "may not be used by you", "Use root")
+    [third] = [one for one in room.check(side, refused) if one.check == "DOM-03"]
+    assert (third.text, third.todo) == (str(refused), "")
 
 
 def test_both_descriptions_are_told_of_once() -> None:

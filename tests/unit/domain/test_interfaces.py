@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
 
 from tests.unit.domain.domain_rig import MAC, OTHER, UUID, bridge, domain, ours
@@ -51,3 +53,13 @@ def test_rows() -> None:
     assert (mine["interface"], mine["alias"], mine["source"]) == ("vnet7", "net0", "/run/a.sock")
     assert (other["source"], other["link"], other["port"]) == ("br0", None, None)
     assert interfaces.rows(DOMAIN, {})[1]["link"] == "no port"
+
+
+def test_a_port_is_found_through_a_link(tmp_path: pathlib.Path) -> None:
+    real = tmp_path.resolve() / "run"
+    real.mkdir()
+    (tmp_path / "var").symlink_to(real)
+    ports = {f"{real}/a.sock": {"name": "p"}}
+    for path in (f"{tmp_path}/var/a.sock", f"{real}/a.sock"):
+        assert interfaces.port_at(ports, path) == {"name": "p"}
+    assert interfaces.port_at(ports, f"{real}/b.sock") is interfaces.port_at(ports, "") is None
