@@ -12,6 +12,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Generator, Iterator
@@ -34,6 +35,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(libvirt_bed.missing() is not None, reason=str(libvirt_bed.missing())),
 ]
+WATCH_SECONDS = 120.0
 BRIDGE_IP, PEER_IP = "10.9.0.254", "10.9.0.100"
 MAC = mac_of(1)
 
@@ -82,16 +84,19 @@ class Ctl:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def start(self, action: str, *words: str) -> Generator[Any, None, None]:
-        """Run it, and give each of its lines, parsed; it ends when that is closed."""
+        """Run it, and give each of its lines, parsed; it ends when that is closed, or is too long."""
         command = self._command(action, *words)
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True) as child:  # fmt: skip
             assert child.stdout is not None and child.stderr is not None
+            late = threading.Timer(WATCH_SECONDS, child.kill)
+            late.start()
             try:
                 for line in child.stdout:
                     yield json.loads(line)
-                raise AssertionError(child.stderr.read())
+                raise AssertionError(f"no more lines, status {child.wait()}: {child.stderr.read()}")
             finally:
+                late.cancel()
                 child.terminate()
 
     def must(self, action: str, *words: str) -> Done:
@@ -141,7 +146,8 @@ def kinds(domain: ET.Element) -> list[str | None]:
 def test_attach_ping_detach(host: Host, ctl: Ctl, vm: Domain) -> None:
     assert "3 received" in vm.must(f"ping -c 3 -W 5 {BRIDGE_IP}")
     watched = ctl.start("watch", "vm1", "--interval", "0.1", "-f", "json")
-    assert next(watched)["what"] == "appeared"
+    told_of = ctl.start("watch", "vm1", "--interval", "600", "-f", "json")  # by libvirt's events
+    assert next(watched)["what"] == next(told_of)["what"] == "appeared"
     done = ctl.must("attach", "vm1", "--segment", "lan", "--create-segment", "--max-kbps", "800000",
                     "--wait", "-f", "json").json  # fmt: skip
     mac, port = done["mac"], done["port"]
@@ -164,19 +170,28 @@ def test_attach_ping_detach(host: Host, ctl: Ctl, vm: Domain) -> None:
     assert (rows[MAC]["type"], rows[MAC]["source"], rows[MAC]["link"]) == ("bridge", "dombr", None)
     found = ctl.must("check", "vm1", "-f", "json").json
     assert {row["status"] for row in found} == {"PASS"} and len(found) > 5
+    assert _until(told_of, "appeared")[-1]["mac"] == mac
     ctl.must("detach", "vm1", mac)
     assert "eth1" not in vm.must("ls /sys/class/net")
     assert kinds(live(host, "vm1")) == kinds(config(host, "vm1")) == ["bridge"]
     assert host.ports() == set() and host.sockets() == set()
     assert ctl("detach", "vm1", mac).status == 4
-    told = [next(watched)]
-    while told[-1]["what"] != "gone":
-        told.append(next(watched))
+    told = _until(watched, "gone")
+    assert _until(told_of, "gone")[-1]["mac"] == mac
     watched.close()
+    told_of.close()
     assert {change["mac"] for change in told} == {mac} and told[0]["what"] == "appeared"
     assert "up" in [str(change["after"]).split()[-1] for change in told]
     for domain in (live(host, "vm1"), config(host, "vm1")):
         assert b"vif-uswitch" not in ET.tostring(domain)
+
+
+def _until(changes: Iterator[Any], what: str) -> list[Any]:
+    """What ``watch`` tells, up to that."""
+    told = [next(changes)]
+    while told[-1]["what"] != what:
+        told.append(next(changes))
+    return told
 
 
 def test_convert_from_a_bridge(host: Host, ctl: Ctl, vm: Domain) -> None:
@@ -291,6 +306,33 @@ def test_what_libvirt_refuses_is_taken_back(host: Host, ctl: Ctl, idle: str) -> 
     assert (host.ports(), host.sockets()) == before
     for domain in (live(host, idle), config(host, idle)):
         assert b"vif-uswitch" not in ET.tostring(domain) and kinds(domain) == []
+
+
+def test_a_running_guest_is_not_frozen(host: Host, ctl: Ctl, idle: str) -> None:
+    """uswitchd owns the directory, and its owner may not enter: it says so before QEMU listens."""
+    same = f"<uuid>{uuid_of(host, idle)}</uuid>"
+    host.libvirt.define(re.sub("<uuid>.*</uuid>", same, host.guests.xml(idle, [])))
+    host.libvirt.virsh("start", idle)
+    before = host.ports()
+    host.switch.vhost.chmod(0o2070)
+    done = ctl("attach", idle, "--segment", "lan", "--create-segment")
+    assert done.status == 1 and "denied access" in done.err and "taken back: port" in done.err
+    assert host.ports() == before
+    assert kinds(live(host, idle)) == kinds(config(host, idle)) == []
+
+
+def test_detach_by_an_alias_of_the_running_guest(host: Host, ctl: Ctl, idle: str) -> None:
+    ctl.must("attach", idle, "--segment", "lan", "--create-segment")
+    host.libvirt.virsh("start", idle)
+    alias = live(host, idle).find("devices/interface/alias")
+    assert alias is not None
+    ctl.must("detach", idle, alias.attrib["name"], "--config")
+    assert (kinds(live(host, idle)), kinds(config(host, idle))) == (["vhostuser"], [])
+    assert len(ports_of(host, idle)) == 1
+    host.libvirt.virsh("destroy", idle)
+    [port] = ports_of(host, idle)
+    done = ctl.must("detach", idle, port)
+    assert "was gone from" in done.out and ports_of(host, idle) == []
 
 
 @pytest.mark.spare

@@ -17,18 +17,31 @@ from vif_uswitch.hooks.domain_xml import HostSettings, parse_domain
 Json = dict[str, Any]
 
 
-def guests(hypervisor: Hypervisor, names: Iterable[str]) -> list[Guest]:
-    """Those that are named, or all."""
+def guests(hypervisor: Hypervisor, names: Iterable[str], *, strict: bool = True) -> list[Guest]:
+    """Those that are named, or all; ``strict``: raises NotFound if one that is named is not there.
+
+    What else keeps libvirt from telling is raised in any case.
+    """
     wanted = list(names)
-    return [hypervisor.guest(name) for name in wanted] if wanted else hypervisor.guests()
+    if not wanted:
+        return hypervisor.guests()
+    found = []
+    for name in wanted:
+        try:
+            found.append(hypervisor.guest(name))
+        except NotFound:
+            if strict:
+                raise
+    return found
 
 
-def rows(hypervisor: Hypervisor, client: Client, names: Iterable[str]) -> list[Json]:
+def rows(hypervisor: Hypervisor, client: Client, names: Iterable[str], *,
+         strict: bool = True) -> list[Json]:  # fmt: skip
     """Interfaces of running guests as they are, of others as they will be."""
     ports = interfaces.by_path(client.port_list())
     found: list[Json] = []
     chosen = list(names)
-    for guest in guests(hypervisor, chosen):
+    for guest in guests(hypervisor, chosen, strict=strict):
         try:
             state = guest.state()
             which = Affect.LIVE if state.active else Affect.CONFIG
@@ -37,7 +50,7 @@ def rows(hypervisor: Hypervisor, client: Client, names: Iterable[str]) -> list[J
         except Busy:
             domain, word = interfaces.of_ports(guest.name, guest.uuid, ports), "stuck"
         except NotFound:
-            if chosen:
+            if chosen and strict:
                 raise
             continue  # it went while we looked at others
         found += [{**row, "state": word} for row in interfaces.rows(domain, ports)]

@@ -119,6 +119,7 @@ class Eyes:
         self._uri = uri
         self._names = names
         self._hypervisor: Hypervisor | None = None
+        self._seen = False  # what is named was there: from then on it may go, and come again
 
     def look(self) -> list[Json]:
         if self._hypervisor is None or not self._hypervisor.alive():
@@ -126,7 +127,9 @@ class Eyes:
             self._hypervisor = connect(self._uri, write=False)
             for event in EVENTS:
                 self._hypervisor.subscribe(event, self.alarm.ring)
-        return look.rows(self._hypervisor, self._client, self._names)
+        rows = look.rows(self._hypervisor, self._client, self._names, strict=not self._seen)
+        self._seen = True
+        return rows
 
     def close(self) -> None:
         if self._hypervisor is not None:

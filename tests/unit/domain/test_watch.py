@@ -7,10 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tests.unit.domain.domain_rig import MAC, OTHER
+import pytest
+
+from tests.unit.domain.domain_rig import MAC, OTHER, FakeGuest, bridge, domain
+from vif_uswitch.client import Client
 from vif_uswitch.domain import watch as room
 from vif_uswitch.domain.watch import Alarm, Change
-from vif_uswitch.exceptions import DaemonUnreachable
+from vif_uswitch.exceptions import DaemonUnreachable, NotFound
 
 
 def row(mac: str = MAC, **members: Any) -> dict[str, Any]:
@@ -29,6 +32,60 @@ def test_what_came_went_and_changed() -> None:
         Change("vm1", "m", "appeared", None, "vhostuser blue"),
     ]
     assert room.changes(after, after) == []
+
+
+class Domains:
+    """libvirt with one domain for each name that is left."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+        self.rings: list[tuple[int, Callable[..., None]]] = []
+
+    def alive(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+    def subscribe(self, event: int, ring: Callable[..., None]) -> None:
+        self.rings.append((event, ring))
+
+    def guest(self, name: str) -> FakeGuest:
+        if name not in self.names:
+            raise NotFound("domain", name, "does not exist")
+        guest = FakeGuest(config=domain(bridge(), name=name))
+        guest.name = name
+        return guest
+
+
+def test_one_that_is_named_and_goes_does_not_hide_the_others(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domains = Domains("vm1", "vm2")
+    monkeypatch.setattr(room, "connect", lambda uri, write: domains)
+    eyes = room.Eyes(client, None, ["vm1", "vm2"])
+    changes = room.watch(eyes.look, eyes.alarm, 0.001)
+    assert [next(changes).domain for _ in range(2)] == ["vm1", "vm2"]
+    domains.names.remove("vm1")
+    gone = next(changes)
+    assert (gone.domain, gone.what) == ("vm1", "gone")
+    domains.names.append("vm1")
+    assert next(changes).what == "appeared"
+    with pytest.raises(NotFound, match="nobody"):
+        room.Eyes(client, None, ["vm1", "nobody"]).look()
+
+
+def test_every_event_rings(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    domains = Domains("vm1")
+    monkeypatch.setattr(room, "connect", lambda uri, write: domains)
+    eyes = room.Eyes(client, None, ["vm1"])
+    changes = room.watch(eyes.look, eyes.alarm, 600)
+    assert next(changes).what == "appeared"
+    assert [event for event, _ in domains.rings] == list(room.EVENTS)
+    for _, ring in domains.rings:
+        domains.names = [] if domains.names else ["vm1"]
+        ring("connection", "domain")
+        assert next(changes).what == ("appeared" if domains.names else "gone")
 
 
 class Script:
