@@ -84,7 +84,7 @@ class Ctl:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def start(self, action: str, *words: str) -> Generator[Any, None, None]:
-        """Run it, and give each of its lines, parsed; it ends when that is closed, or is too long."""
+        """Run it, and give each of its lines, parsed; it ends when that is closed."""
         command = self._command(action, *words)
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True) as child:  # fmt: skip

@@ -134,7 +134,7 @@ def detach(client: Client, args: argparse.Namespace) -> int:
         "there was no port to delete" if made.last else "its port stays, for it is still"
         " in the other description of the domain")  # fmt: skip
     done = f"detached from {plain(guest.name)} ({words(made.affect)})" if made.affect else (
-        f"was gone from {plain(guest.name)} already, its metadata are now")  # fmt: skip
+        f"was gone from {plain(guest.name)} already")  # fmt: skip
     print(f"interface {made.interface.mac} {done}; {end}")
     return 0
 

@@ -148,6 +148,12 @@ def test_attach_and_detach(
     assert ctl(f"domain detach vm1 {NAME} -f json") == 0
     assert json.loads(ctl.out) == {"domain": "vm1", "mac": "52:54:00:00:00:09",
                                    "affects": "configuration", "port_deleted": NAME}  # fmt: skip
+    host.define(domain())
+    assert ctl(f"port add {NAME} --external-id owner=libvirt --external-id domain-uuid={UUID}"
+               " --external-id mac=52:54:00:00:00:09") == 0  # fmt: skip
+    assert ctl("domain detach vm1 52:54:00:00:00:09") == 0
+    assert ctl.out == (f"interface 52:54:00:00:00:09 was gone from vm1 already; port {NAME}"
+                       " deleted\n")  # fmt: skip
     assert ctl("domain attach vm1 --live --segment blue") == 1 and "is not running" in ctl.err
 
 

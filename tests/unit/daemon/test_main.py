@@ -183,7 +183,7 @@ def test_both_end(daemon: Daemon, by_option: bool) -> None:
     pid = daemon.host()["dataplane"]["pid"]
     assert daemon.end(signal.SIGTERM if by_option else signal.SIGINT) == 0
     assert ends(pid)
-    assert os.path.exists(f"{daemon.directory}/run/control.sock"), "clients go by which control socket is there"
+    assert os.path.exists(f"{daemon.directory}/run/control.sock")  # by which clients go
 
 
 def test_a_second_one_is_refused_and_disturbs_nothing(daemon: Daemon) -> None:
