@@ -154,7 +154,7 @@ def test_attach_ping_detach(host: Host, ctl: Ctl, vm: Domain) -> None:
     assert done["affects"] == "running guest and configuration" and port["link"] == "up"
     assert port["max_kbps"] == 800000 and port["external_ids"] == {
         "owner": "libvirt", "domain": "vm1", "domain-uuid": config(host, "vm1").findtext("uuid"),
-        "mac": mac, "uri": "qemu:///system"}  # fmt: skip
+        "mac": mac, "uri": "qemu:///system", "asked-at": "0"}  # fmt: skip
     assert kinds(live(host, "vm1")) == kinds(config(host, "vm1")) == ["bridge", "vhostuser"]
     for words in ([], ["--config"]):
         metadata = host.libvirt.virsh("metadata", "vm1", "urn:vif-uswitch:domain:1", *words)
