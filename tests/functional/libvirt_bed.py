@@ -52,9 +52,9 @@ class Host:
         return Interface(path, mac_of(number), mode)
 
     def ensure(self, name: str, mode: Mode, segment: str, mac: str) -> Path:
-        """The port, whether it was there or not; returns its socket."""
+        """The port, whether it was there or not, as somebody makes it by hand; its socket."""
         port = {"name": name, "mode": mode, "segment": segment,
-                "external_ids": {"owner": "libvirt", "domain": name, "mac": mac}}
+                "external_ids": {"domain": name, "mac": mac}}
         answer = self.switch.call("port.ensure", port=port, create_segments=True)
         return Path(answer["port"]["path"])
 

@@ -2,12 +2,14 @@
 """``virsh migrate`` between two hosts, there and back, under a continuous ping.
 
 The other host's switch has its sockets elsewhere, so that the path in the
-guest's XML has to change on the way: by hand, or by the hook.
+guest's XML has to change on the way: by hand, or by the hook.  The commands
+are those of doc/source/migration.rst.
 """
 
 from __future__ import annotations
 
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,9 +19,9 @@ from testbed.libvirt import Domain
 from testbed.libvirt_guests import Interface
 from testbed.qemu import Mode, Network
 
-from . import libvirt_pair
+from . import libvirt_pair, migration_page
 from .libvirt_bed import Host, mac_of
-from .libvirt_pair import UPLINK, Pair, downtime_ms, migrate, move
+from .libvirt_pair import UPLINK, Pair, downtime_ms
 from .xdp_bed import until
 
 _missing = libvirt_pair.missing()
@@ -56,7 +58,7 @@ def tidy(pair: Pair) -> Iterator[None]:
         for name in host.libvirt.virsh("list", "--all", "--name").split():
             host.libvirt.virsh("undefine", name)
         for port in host.switch.call("port.list"):
-            if port["external_ids"].get("owner") == "libvirt":
+            if port["external_ids"].get("mac") == MAC:
                 host.switch.call("port.delete", name=port["name"])
 
 
@@ -76,7 +78,7 @@ def there_and_back(pair: Pair, domain: Domain, moving: Move) -> Domain:
             until(lambda now=there: learned(now) not in ("", UPLINK), "it is known there")
             until(lambda old=here: learned(old) == UPLINK, "and that it has gone")
             assert there.switch.call("port.show", name=learned(there))["port"]["link"] == "up"
-            assert "vm.sock" not in here.sockets()
+            assert f"{domain.name}.sock" not in here.sockets()
             assert here.libvirt.virsh("list", "--all", "--name").split() == []
             here, there = there, here
     told = pinger.answers
@@ -94,10 +96,16 @@ def there_and_back(pair: Pair, domain: Domain, moving: Move) -> Domain:
 def test_by_hand(pair: Pair, mode: Mode) -> None:
     """A port is made on the other host, and virsh is told its socket's path."""
     domain = pair.a.start("vm", 1, mode)
+    _, *steps = migration_page.blocks()
+    assert [step.who for step in steps] == ["host2", "host1"]
 
     def by_hand(guest: Domain, source: Host, target: Host) -> Domain:
-        path = source.switch.vhost / "vm.sock"
-        return move(guest, source, target, path, "vm")
+        guest.commands.close()
+        for step in steps:
+            migration_page.type_in(step, source, target, name=guest.name, mode=mode)
+        for shown in paths(target, "vm"):
+            assert str(target.switch.vhost) in shown and str(source.switch.vhost) not in shown
+        return Domain(target.libvirt, guest.name)
 
     there_and_back(pair, domain, by_hand)
 
@@ -110,10 +118,21 @@ def test_by_the_hook(pair: Pair) -> None:
     domain = pair.a.libvirt.start_domain(
         pair.a.guests.xml("vm", [interface], Network(ip=f"{IP}/24"), metadata))  # fmt: skip
 
+    step = migration_page.blocks()[0]
+    assert step.who == "host1"
+
     def by_hook(guest: Domain, source: Host, target: Host) -> Domain:
-        moved = migrate(guest, source, target, {})
-        shown = target.libvirt.virsh("dumpxml", "vm")
-        assert str(target.switch.vhost) in shown and str(source.switch.vhost) not in shown
+        guest.commands.close()
+        # The page's command and nothing else, but for the test bed's serial ports.
+        xml = source.libvirt.virsh("dumpxml", "--migratable", "vm")
+        file = source.libvirt.directory / "vm-serial.xml"
+        file.write_text(xml.replace(str(source.libvirt.guests), str(target.libvirt.guests)))
+        migration_page.type_in(step, source, target, name="vm", mode="server",
+                               more=f"--xml {file} --persistent-xml {file}")  # fmt: skip
+        moved = Domain(target.libvirt, "vm")
+        running, kept = paths(target, "vm")
+        assert str(target.switch.vhost) in running and str(source.switch.vhost) not in running
+        assert str(source.switch.vhost) in kept, "no hook is asked about what --persistent writes"
         port = target.switch.call("port.show", name=port_of(target))["port"]
         assert (port["segment"], port["mtu"]) == ("lan", 1400)
         until(lambda: not port_of(source), "its port is gone there")
@@ -122,6 +141,17 @@ def test_by_the_hook(pair: Pair) -> None:
     domain = there_and_back(pair, domain, by_hook)
     domain.destroy()
     until(lambda: not port_of(pair.a) and not port_of(pair.b), "its ports are gone")
+
+
+def paths(host: Host, name: str) -> tuple[str, str]:
+    """Of its interfaces' sockets: as it runs, and as it is defined."""
+    return _paths(host.libvirt.virsh("dumpxml", name)), _paths(
+        host.libvirt.virsh("dumpxml", "--inactive", name))  # fmt: skip
+
+
+def _paths(xml: str) -> str:
+    sources = ET.fromstring(xml).iterfind("devices/interface/source")
+    return " ".join(source.get("path", "") for source in sources)
 
 
 def port_of(host: Host) -> str:

@@ -106,7 +106,7 @@ def test_what_a_block_shows(expected: str, said: str, lacks: str) -> None:
     assert missing(expected, said) == lacks
 
 
-@pytest.mark.parametrize("name", doc_blocks.RUN)
+@pytest.mark.parametrize("name", [*doc_blocks.RUN, "migration"])
 def test_pages_are_marked(name: str) -> None:
     """A block without a mark would be a command that nobody runs."""
     page = read(name)
