@@ -67,7 +67,7 @@ def test_a_socket_goes_with_its_port_once_its_guest_is_dead(switch: Switch) -> N
     assert os.path.exists(path)
     assert lab.client.port_delete(name)
     assert not os.path.exists(path)
-    assert f"removed {path}" in switch.log.read_text()
+    lab.wait(lambda: f"removed {path}" in switch.log.read_text(), "and the log tells")
 
 
 def test_a_socket_that_was_left_while_nobody_knew_its_port(switch: Switch) -> None:

@@ -314,7 +314,8 @@ def test_m12_half_a_message_and_silence(lab: Lab, liar: Frontend, witnesses: Wit
     liar.send_raw(pack(Req.SET_FEATURES, bytes(8))[:14])
     assert liar.sock is not None
     liar.sock.settimeout(60)
-    assert liar.sock.recv(1) == b"", "a half message must end the session"
+    with contextlib.suppress(ConnectionResetError):  # what it has sent was not read to its end
+        assert liar.sock.recv(1) == b"", "a half message must end the session"
     reconnects(liar)
     witnesses.check()
 
