@@ -20,7 +20,7 @@ from typing import Any
 from vif_uswitch.client import Client, Whose
 from vif_uswitch.cmd import output, text
 from vif_uswitch.cmd.output import Column, plain
-from vif_uswitch.cmd.parsing import Commands
+from vif_uswitch.cmd.parsing import Commands, seconds
 from vif_uswitch.exceptions import USwitchError
 
 Json = dict[str, Any]
@@ -65,7 +65,8 @@ def register(commands: Commands) -> None:
     watch.add_argument("domain", nargs="*", help="name, id or UUID (default: all domains)")
     connect_option(watch)
     watch.add_argument(
-        "--interval", type=_interval, default=1.0, metavar="SECONDS",
+        "--interval", type=seconds(0.05, 3600, " from 0.05 to 3600"), default=1.0,
+        metavar="SECONDS",
         help="how often uswitchd is asked; libvirt tells by itself (default: 1)",
     )  # fmt: skip
     watch.add_argument("--count", type=int, default=0, metavar="N", help="end after N lines")
@@ -95,16 +96,6 @@ def whose_switch(args: argparse.Namespace) -> Whose | None:
     if path == "session":
         return "user" if os.geteuid() != 0 else None
     return "system" if path == "system" else None
-
-
-def _interval(argument: str) -> float:
-    try:
-        value = float(argument)
-    except ValueError:
-        value = 0.0
-    if not 0.05 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{argument!r} is no number of seconds from 0.05 to 3600")
-    return value
 
 
 @contextmanager

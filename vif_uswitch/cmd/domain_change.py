@@ -16,7 +16,7 @@ from vif_uswitch.cmd import port_options
 from vif_uswitch.cmd.domain import connect_option, libvirt_at_hand
 from vif_uswitch.cmd.output import plain
 from vif_uswitch.cmd.parsing import Commands
-from vif_uswitch.cmd.port import seconds, wait_for_link, wait_options
+from vif_uswitch.cmd.port import WAITING, wait_for_link, wait_options
 from vif_uswitch.exceptions import InvalidInput
 
 Json = dict[str, Any]
@@ -42,7 +42,7 @@ def register(commands: Commands) -> None:
     connect_option(remove)
     _which_options(remove)
     remove.add_argument(
-        "--wait-timeout", type=seconds, default=20.0, metavar="SECONDS",
+        "--wait-timeout", type=WAITING, default=20.0, metavar="SECONDS",
         help="how long a running guest may take to let go of it (default: 20)",
     )  # fmt: skip
     port_options.result_format(remove)

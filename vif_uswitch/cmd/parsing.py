@@ -33,6 +33,21 @@ def _timeout(argument: str) -> float:
     return value
 
 
+def seconds(least: float, most: float, words: str) -> Callable[[str], float]:
+    """The type of an option, for argparse; ``words`` complete "is no number of seconds"."""
+
+    def parse(argument: str) -> float:
+        try:
+            value = float(argument)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{argument!r} is no number of seconds{words}")
+        return value
+
+    return parse
+
+
 def _connection_options(parser: argparse.ArgumentParser, *, inner: bool) -> None:
     """``inner``: after the command, where absence must not overwrite what stood before it."""
     parser.add_argument(

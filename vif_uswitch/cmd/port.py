@@ -13,7 +13,7 @@ from vif_uswitch.client import Client
 from vif_uswitch.cmd import output, port_options, text
 from vif_uswitch.cmd.deleting import delete_each
 from vif_uswitch.cmd.output import Column
-from vif_uswitch.cmd.parsing import Commands
+from vif_uswitch.cmd.parsing import Commands, seconds
 from vif_uswitch.exceptions import TimedOut
 
 COLUMNS: tuple[Column, ...] = (
@@ -98,22 +98,15 @@ def register(commands: Commands) -> None:
     output.add_options(listing, sort=True)
 
 
+WAITING = seconds(0, 1e6, "")  # how long somebody is ready to wait
+
+
 def wait_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="wait until the link is up")
     parser.add_argument(
-        "--wait-timeout", type=seconds, default=60.0, metavar="SECONDS",
+        "--wait-timeout", type=WAITING, default=60.0, metavar="SECONDS",
         help="how long --wait waits (default: 60)",
     )  # fmt: skip
-
-
-def seconds(argument: str) -> float:
-    try:
-        value = float(argument)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{argument!r} is no number of seconds")
-    return value
 
 
 def add_port(client: Client, args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from vif_uswitch.client import Client
 from vif_uswitch.cmd import output
 from vif_uswitch.cmd.output import Column
-from vif_uswitch.cmd.parsing import Commands
+from vif_uswitch.cmd.parsing import Commands, seconds
 
 COUNTERS = ("frames", "bytes", "flooded", "gso", "csum_fixed", "gso_fixed", "bursts", "signals")
 SHOWN = ("frames", "bytes")
@@ -43,20 +43,11 @@ RATE_COLUMNS = (
 )
 
 
-def _interval(argument: str) -> float:
-    try:
-        value = float(argument)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{argument!r} is no number of seconds from 0.1 to 3600")
-    return value
-
-
 def register(commands: Commands) -> None:
     stats = commands.add("", "stats", show_stats, "counters of all ports, or their rates")
     stats.add_argument(
-        "--watch", type=_interval, metavar="SECONDS", help="print rates, again and again"
+        "--watch", type=seconds(0.1, 3600, " from 0.1 to 3600"), metavar="SECONDS",
+        help="print rates, again and again",
     )
     stats.add_argument(
         "--count", type=int, default=0, metavar="N", help="with --watch: stop after N times"

@@ -14,7 +14,7 @@ from typing import Any
 from vif_uswitch.client import Client
 from vif_uswitch.cmd import output
 from vif_uswitch.cmd.output import Column
-from vif_uswitch.cmd.parsing import Commands
+from vif_uswitch.cmd.parsing import Commands, seconds
 
 Row = dict[str, Any]
 
@@ -50,23 +50,13 @@ QUEUE_COLUMNS = (
 )
 
 
-def _interval(argument: str) -> float:
-    try:
-        value = float(argument)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{argument!r} is no number of seconds up to 3600")
-    return value
-
-
 def register(commands: Commands) -> None:
     listing = commands.add("worker", "list", list_workers, "list the dataplane's threads")
     show = commands.add("worker", "show", show_worker, "show one thread and the queues it serves")
     show.add_argument("index", type=int, help="number of the worker")
     for parser in (listing, show):
         parser.add_argument(
-            "--interval", type=_interval, default=1.0, metavar="SECONDS",
+            "--interval", type=seconds(0, 3600, " up to 3600"), default=1.0, metavar="SECONDS",
             help="how long load and cycles per frame are measured (default: 1; 0: no load, and the"
             " cycles since the beginning)",
         )  # fmt: skip
