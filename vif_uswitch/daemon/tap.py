@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 import socket
 
+from vif_uswitch.daemon.instance import user_name
 from vif_uswitch.daemon.tap_helper import TapHelper
 from vif_uswitch.exceptions import (
     Busy,
@@ -120,8 +120,4 @@ def _explain(ifname: str, error: OSError) -> USwitchError:
 
 
 def _advice(ifname: str) -> str:
-    try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        user = str(os.geteuid())
-    return f"make it, as root: ip tuntap add dev {ifname} mode tap user {user} vnet_hdr"
+    return f"make it, as root: ip tuntap add dev {ifname} mode tap user {user_name()} vnet_hdr"
