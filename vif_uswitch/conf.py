@@ -21,8 +21,6 @@ from oslo_config import cfg, types
 from vif_uswitch import places
 from vif_uswitch.exceptions import InvalidInput
 
-UNIX_PATH_MAX = 107  # sun_path has 108 bytes, one is the terminating NUL
-
 DEFAULT_OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
         "run_dir",
@@ -509,9 +507,9 @@ def _check(conf: cfg.ConfigOpts) -> None:
         if not str(conf[name]).startswith("/"):
             raise InvalidInput(f"option {name}", conf[name], "is no absolute path")
     size = len(os.fsencode(conf.control_socket))
-    if size > UNIX_PATH_MAX:
+    if size > places.UNIX_PATH_MAX:
         raise InvalidInput(
             "option control_socket", conf.control_socket,
-            f"has {size} bytes; the kernel allows {UNIX_PATH_MAX} for a socket",
+            f"has {size} bytes; the kernel allows {places.UNIX_PATH_MAX} for a socket",
             "Set a shorter run_dir.",
         )  # fmt: skip

@@ -19,6 +19,7 @@ from vif_uswitch.exceptions import InvalidInput
 
 SYSTEM_RUN_DIR = "/run/uswitch"
 CONTROL_SOCKET = "control.sock"  # in the run directory
+UNIX_PATH_MAX = 107  # sun_path has 108 bytes, one is the terminating NUL
 RUNTIME_VARIABLE = "XDG_RUNTIME_DIR"
 
 

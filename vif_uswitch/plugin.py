@@ -28,10 +28,10 @@ from os_vif import objects
 from vif_uswitch import patience, plugin_opts
 from vif_uswitch.client import Client
 from vif_uswitch.exceptions import Forbidden, InvalidInput, Unavailable, USwitchError, shown
+from vif_uswitch.places import UNIX_PATH_MAX
 
 LOG = logging.getLogger(__name__)
 
-UNIX_PATH_MAX = 107  # sun_path has 108 bytes, one is the terminating NUL
 ID_VALUE_MAX = 128  # of a value of external_ids
 UNPLUG_S = 5.0  # Nova holds the instance's lock, and what is left over has no guest
 DENIED = os.strerror(errno.EACCES)

@@ -33,17 +33,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cmd": ("client", "api", "exceptions", "version", "places"),  # and LAZY
     # How both of OpenStack's sides ask: knows neither.
     "patience": ("client", "exceptions"),
-    "plugin": ("client", "api", "exceptions", "patience", "plugin_opts"),
+    "plugin": ("client", "api", "exceptions", "patience", "places", "plugin_opts"),
     "plugin_opts": (),
     # What libvirt runs: it must not call libvirt back, so it cannot.
-    "hooks": ("client", "api", "exceptions"),
-    "domain": ("client", "api", "exceptions", "hooks"),
-    "ml2": ("client", "api", "exceptions", "conf", "patience"),
+    "hooks": ("client", "api", "exceptions", "places"),
+    "domain": ("client", "api", "exceptions", "hooks", "places"),
+    "ml2": ("client", "api", "exceptions", "conf", "patience", "places"),
     "dataplane": ("exceptions",),
     # Runs as root: as little of ours as can be, and nothing that talks to anybody.
     "uplink": ("cmd.ending", "cmd.output", "exceptions", "version"),
     # The layouts and the library stay behind dataplane.native, the fake is the composer's.
-    "daemon": ("api", "exceptions", "conf", "version", "uplink.devices",
+    "daemon": ("api", "exceptions", "conf", "places", "version", "uplink.devices",
                "uplink.tap_device",
                *(f"dataplane.{name}" for name in ("base", "layout", "live", "process",
                                                   "statepage", "unixpath"))),

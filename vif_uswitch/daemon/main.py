@@ -37,6 +37,7 @@ from vif_uswitch.daemon.uplink.links import LinkWatcher
 from vif_uswitch.daemon.uplink.watch import DeviceWatcher
 from vif_uswitch.daemon.vhost import features as virtio
 from vif_uswitch.exceptions import InvalidInput, NotFound, Unavailable, USwitchError
+from vif_uswitch.places import UNIX_PATH_MAX
 from vif_uswitch.version import version
 
 LOG = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ def _take_directories(conf: cfg.ConfigOpts) -> None:
     instance.prepare_directory(
         conf.vhost_socket_dir, mode, "vhost_socket_dir", vhost_gid, own=own
     )
-    left = options.UNIX_PATH_MAX - len(os.fsencode(conf.vhost_socket_dir)) - 1
+    left = UNIX_PATH_MAX - len(os.fsencode(conf.vhost_socket_dir)) - 1
     if left < LIBVIRT_SOCKET:
         LOG.warning(
             "vhost_socket_dir %s leaves %d bytes for the name of a socket; for an interface of"

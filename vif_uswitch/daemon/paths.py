@@ -12,8 +12,7 @@ import os
 import stat
 
 from vif_uswitch.exceptions import InvalidInput
-
-UNIX_PATH_MAX = 107  # sun_path has 108 bytes, one is the terminating NUL
+from vif_uswitch.places import UNIX_PATH_MAX
 
 
 def check_socket_path(path: str, directory: str) -> str:

@@ -7,15 +7,15 @@ from vif_uswitch.domain import tree
 from vif_uswitch.domain.tree import Element
 from vif_uswitch.exceptions import Conflict, InvalidInput
 from vif_uswitch.hooks.domain_xml import DomainXml, Interface, port_name
+from vif_uswitch.places import UNIX_PATH_MAX
 
-PATH_MAX = 107  # bytes of a socket's path: the kernel's limit, without the zero
 RECONNECT_S = "1"
 
 
 def socket_path(directory: str, domain: DomainXml, mac: str) -> str:
     path = f"{directory.rstrip('/')}/{port_name(domain, mac)}.sock"
-    if len(path.encode()) > PATH_MAX:
-        raise InvalidInput("socket", path, f"has more than {PATH_MAX} bytes",
+    if len(path.encode()) > UNIX_PATH_MAX:
+        raise InvalidInput("socket", path, f"has more than {UNIX_PATH_MAX} bytes",
                            "Choose a shorter vhost_socket_dir.")  # fmt: skip
     return path
 

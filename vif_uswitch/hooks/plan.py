@@ -31,10 +31,10 @@ from vif_uswitch.hooks.domain_xml import (
     port_name,
     settings_to_port,
 )
+from vif_uswitch.places import UNIX_PATH_MAX
 
 Port = dict[str, Any]  # as the API has it
 
-UNIX_PATH_MAX = 107  # sun_path has 108 bytes, one is the terminating NUL
 DENIED = os.strerror(errno.EACCES)
 
 

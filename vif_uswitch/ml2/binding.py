@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from vif_uswitch.exceptions import InvalidInput, USwitchError
+from vif_uswitch.places import UNIX_PATH_MAX
 
 Json = dict[str, Any]
 
 AGENT_TYPE = "Userspace switch agent"
 NETWORK_TYPES = ("flat", "vlan", "local")
-SOCKET_PATH_MAX = 107
-"""Bytes in the path of a unix socket: sockaddr_un without its final zero."""
 
 NOVA_PLUG: dict[str, Json] = {
     "vrouter": {"vhostuser_vrouter_plug": True},
@@ -41,10 +40,10 @@ def socket_path(directory: object, port_id: str) -> str:
             "uswitchd has not answered the agent yet: see the agent's log.",
         )  # fmt: skip
     path = os.path.join(directory, f"{port_id}.sock")
-    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+    if len(os.fsencode(path)) > UNIX_PATH_MAX:
         raise InvalidInput(
             "socket path", path,
-            f"has {len(os.fsencode(path))} bytes, the kernel takes {SOCKET_PATH_MAX}",
+            f"has {len(os.fsencode(path))} bytes, the kernel takes {UNIX_PATH_MAX}",
             "Make vhost_socket_dir of uswitchd shorter.",
         )  # fmt: skip
     return path

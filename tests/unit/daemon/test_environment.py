@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from vif_uswitch import places
 from vif_uswitch.daemon import instance, isolation, notify, paths
 from vif_uswitch.daemon.control import peer
 from vif_uswitch.exceptions import Busy, InvalidInput, Unavailable
@@ -200,7 +201,7 @@ def test_what_is_not_below_the_directory(tmp_path: pathlib.Path, path: str) -> N
 
 
 def test_bytes_count_not_characters(tmp_path: pathlib.Path) -> None:
-    room = paths.UNIX_PATH_MAX - len(str(tmp_path)) - 1
+    room = places.UNIX_PATH_MAX - len(str(tmp_path)) - 1
     name = "x" * room
     assert paths.check_socket_path(f"{tmp_path}/{name}", str(tmp_path)).endswith(name)
     with pytest.raises(InvalidInput, match="108 bytes; the kernel allows 107"):

@@ -21,10 +21,10 @@ from contextlib import suppress
 from vif_uswitch.daemon.vhost.inotify import DirWatcher
 from vif_uswitch.dataplane import unixpath
 from vif_uswitch.exceptions import Conflict, InvalidInput, Unavailable
+from vif_uswitch.places import UNIX_PATH_MAX
 
 LOG = logging.getLogger(__name__)
 
-PATH_MAX = 107  # sun_path; QEMU has no way around it
 ACCEPT_PAUSE_S = 1.0
 RETRY_FIRST_S = 0.005
 RETRY_MAX_S = 1.0
@@ -47,10 +47,11 @@ def check_path(path: str, below: str) -> None:
     what = "the vhost-user socket"
     if not os.path.isabs(path) or os.path.normpath(path) != path:
         raise InvalidInput(what, path, "not a plain absolute path", "give it without . and ..")
-    if len(os.fsencode(path)) > PATH_MAX:
+    if len(os.fsencode(path)) > UNIX_PATH_MAX:
         raise InvalidInput(
-            what, path, f"longer than {PATH_MAX} bytes, the kernel's limit", "use a shorter path"
-        )
+            what, path, f"longer than {UNIX_PATH_MAX} bytes, the kernel's limit",
+            "use a shorter path",
+        )  # fmt: skip
     try:
         inside = os.path.commonpath([path, below]) == os.path.normpath(below)
     except ValueError:
