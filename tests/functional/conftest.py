@@ -103,7 +103,16 @@ class Lab:
         self._guests.append(guest)
         if start:
             front.start()
+            self.settle()
         return guest
+
+    def settle(self) -> None:
+        """Wait until uswitchd has forgotten what it was asked last.
+
+        A reply leaves before the port's busy flag falls.  Who kills uswitchd in between makes the
+        peer connect again, and on a busy host that may be milliseconds.
+        """
+        self.client.show()
 
     def show(self, name: str) -> dict[str, Any]:
         return self.client.port_show(name)

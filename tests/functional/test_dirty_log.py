@@ -138,6 +138,7 @@ def test_killed_while_logging(
             switch.wait_link(b.name)
             lab.wait(lambda: bool(used_pages(b, RX) <= log.dirty()), "the whole used ring marked")
         else:
+            lab.settle()
             switch.restart_daemon()
         log.clear()
         before = log.snapshot()

@@ -321,6 +321,7 @@ def test_killed_process_and_all_pairs_go_on(lab_module: Lab, who: str) -> None:
     talk.check(talk.send(), moved=True)
     batches = talk.batches()
     if who == "daemon":
+        lab.settle()
         lab.switch.kill_daemon()
     else:
         lab.switch.kill_dataplane()

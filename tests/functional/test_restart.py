@@ -79,6 +79,7 @@ def test_new_daemon_goes_on_with_the_conversation(pair: tuple[Lab, Guest, Guest]
         extra = front.ram.add_region(1 << 20, place, 0x7000_0000_0000 + place)
         region = bytes(8) + m.pack_region(extra.gpa, extra.size, extra.uva, 0)
         assert front.acked(Req.ADD_MEM_REG, region, [extra.fd]) == 0
+        lab.settle()
     assert b.send(a, [b"two"]) == 1
     assert len(a.front.recv_frames(1)) == 1
 
