@@ -18,9 +18,6 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Literal
 
 from vif_uswitch import places
 from vif_uswitch.api import wire
@@ -31,16 +28,21 @@ from vif_uswitch.exceptions import (
     TimedOut,
     rebuild,
 )
+from vif_uswitch.records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Any, Literal
+
+    Json = dict[str, Any]
+    Whose = Literal["system", "user"]
 
 DEFAULT_SOCKET = f"{places.SYSTEM_RUN_DIR}/{places.CONTROL_SOCKET}"
 SOCKET_VARIABLE = "USWITCH_SOCKET"
 DEFAULT_TIMEOUT_S = 10.0
 
-Json = dict[str, Any]
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
-
-
-Whose = Literal["system", "user"]
 
 
 def default_socket(whose: Whose | None = None) -> str:

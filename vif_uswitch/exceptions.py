@@ -9,7 +9,10 @@ JSON-RPC error), so that a program reads them apart and a person reads
 
 from __future__ import annotations
 
-from typing import ClassVar
+from vif_uswitch.records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 SHOWN_MAX = 100
 

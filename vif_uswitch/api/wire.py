@@ -19,9 +19,12 @@ What JSON-RPC leaves open, or allows and we do not:
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple, NoReturn
 
 from vif_uswitch.exceptions import ParseError, ProtocolError, USwitchError
+from vif_uswitch.records import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 API_VERSION = "1"
 PREFIX = f"v{API_VERSION}."
@@ -40,6 +43,7 @@ METHODS = tuple(
         "fdb.list", "fdb.flush", "drops", "stats", "worker.list", "worker.show",
     )
 )  # fmt: skip
+
 
 Id = str | int
 

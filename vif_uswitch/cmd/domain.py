@@ -15,13 +15,16 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vif_uswitch.client import Client, Whose
+from vif_uswitch.client import Client
 from vif_uswitch.cmd import output, text
 from vif_uswitch.cmd.output import Column, plain
 from vif_uswitch.cmd.parsing import Commands, seconds
 from vif_uswitch.exceptions import USwitchError
+
+if TYPE_CHECKING:
+    from vif_uswitch.client import Whose
 
 Json = dict[str, Any]
 INDENT = " " * 14

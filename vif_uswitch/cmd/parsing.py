@@ -9,16 +9,19 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from vif_uswitch.client import (
     DEFAULT_SOCKET,
     DEFAULT_TIMEOUT_S,
     SOCKET_VARIABLE,
     Client,
-    Whose,
     default_socket,
 )
 from vif_uswitch.version import version
+
+if TYPE_CHECKING:
+    from vif_uswitch.client import Whose
 
 Handler = Callable[[Client, argparse.Namespace], int]
 

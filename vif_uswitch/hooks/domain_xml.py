@@ -17,14 +17,17 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
 
 from vif_uswitch.exceptions import InvalidInput
 from vif_uswitch.hooks import port_xml
 from vif_uswitch.hooks.port_xml import Allowed, PortSettings, TrunkRow, canonical_mac
 from vif_uswitch.hooks.settings import HostSettings
+from vif_uswitch.records import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
 
 __all__ = ["Allowed", "DomainXml", "HostSettings", "Interface", "PortSettings", "TrunkRow",
            "canonical_mac", "external_ids", "parse_domain", "port_name", "settings_to_port",

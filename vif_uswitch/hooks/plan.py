@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
-from typing import Any, NamedTuple
 
 from vif_uswitch.exceptions import Conflict, Forbidden, InvalidInput, USwitchError, shown
 from vif_uswitch.hooks.domain_xml import (
@@ -32,8 +30,13 @@ from vif_uswitch.hooks.domain_xml import (
     settings_to_port,
 )
 from vif_uswitch.places import UNIX_PATH_MAX
+from vif_uswitch.records import TYPE_CHECKING, NamedTuple
 
-Port = dict[str, Any]  # as the API has it
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    Port = dict[str, Any]  # as the API has it
 
 DENIED = os.strerror(errno.EACCES)
 

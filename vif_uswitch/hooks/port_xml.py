@@ -20,9 +20,12 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from typing import Any, NamedTuple
 
 from vif_uswitch.exceptions import InvalidInput
+from vif_uswitch.records import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 NAMESPACE = "urn:vif-uswitch:domain:1"
 PREFIX = "uswitch"

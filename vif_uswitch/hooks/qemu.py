@@ -17,11 +17,10 @@ for us).  Standard library only, and little of it: this runs at each start.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from vif_uswitch.client import (
     DEFAULT_SOCKET,
@@ -49,8 +48,13 @@ from vif_uswitch.hooks.domain_xml import (
     with_paths,
 )
 from vif_uswitch.hooks.settings import HostSettings
+from vif_uswitch.records import TYPE_CHECKING
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn, TypeVar
+
+    T = TypeVar("T")
 
 PASSING = (DaemonUnreachable, Busy, Unavailable)  # uswitchd may be restarting
 PAUSE_S = 0.1
@@ -69,22 +73,24 @@ class Uswitchd:
     def __init__(self, path: str, seconds: float) -> None:
         self.path = path
         self._deadline = time.monotonic() + seconds
+        self._client = Client(path, seconds, self._deadline)  # each call connects if it has to
 
     def ask(self, request: Callable[[Client], T], again: bool = True) -> T:
         """The answer to ``request``; raises the last failure, a USwitchError."""
         while True:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
+            if self._deadline <= time.monotonic():
                 raise self._late()
             try:
-                with Client(self.path, left, self._deadline) as client:
-                    return request(client)
+                return request(self._client)
             except TimedOut:
                 raise self._late() from None
             except PASSING:
                 if not again or self._deadline - time.monotonic() < 2 * PAUSE_S:
                     raise
             time.sleep(PAUSE_S)
+
+    def close(self) -> None:
+        self._client.close()
 
     def _late(self) -> TimedOut:
         return TimedOut("uswitchd", None, "did not do all of it in the time the hook has",
@@ -263,16 +269,17 @@ def run(name: str, operation: str, xml: bytes) -> int:
     """The exit status for one call of the hook; raises USwitchError."""
     domain = parse_domain(xml)
     host = Host(operation, domain)
-    if operation == "prepare":
-        return prepare(domain, host)
-    if operation == "release":
-        return release(domain, host)
-    if operation == "reconnect":
-        return reconnect(domain, host)
-    if operation in ("migrate", "restore"):
-        if host.wrong is not None:
-            raise host.wrong
-        return move(domain, host, xml)
+    with contextlib.closing(host.uswitchd):
+        if operation == "prepare":
+            return prepare(domain, host)
+        if operation == "release":
+            return release(domain, host)
+        if operation == "reconnect":
+            return reconnect(domain, host)
+        if operation in ("migrate", "restore"):
+            if host.wrong is not None:
+                raise host.wrong
+            return move(domain, host, xml)
     return 0
 
 
@@ -292,3 +299,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         note(f"{shown(operation)} of domain {shown(name)}: a defect of the hook: {error!r}")
         status = 1
     return 0 if operation == "reconnect" else status
+
+
+def end(status: int) -> NoReturn:
+    """Now: an interpreter that tidies up first keeps libvirt waiting."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody listens
+            stream.flush()
+    os._exit(status)

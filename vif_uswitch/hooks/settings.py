@@ -10,9 +10,9 @@ Standard library only.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from vif_uswitch.exceptions import InvalidInput
+from vif_uswitch.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import configparser

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import vif_uswitch
+
 SHELL = shutil.which("sh") or "/bin/sh"
 SHIM = Path(__file__).resolve().parents[3] / "etc/libvirt/hooks/qemu.d/50-uswitch"
 PLAIN = "<domain><name>a b</name><interface type='network'/></domain>"
@@ -117,6 +119,36 @@ def test_the_package_is_found_by_its_python(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr == ("uswitch: prepare of domain vm1: domain XML: begins with <vhostuser>,"
                            " not <domain>\n")
+
+
+def test_its_last_words_are_heard() -> None:
+    """It ends without tidying up, whoever reads what it says."""
+    code = ("import sys; from vif_uswitch.hooks.qemu import end; "
+            "sys.stdout.write('out'); sys.stderr.write('err'); end(7)")
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False, text=True,
+                          capture_output=True)  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out", "err")
+    with Path("/dev/full").open("w") as full:
+        nobody = subprocess.run([sys.executable, "-I", "-c", code], timeout=60, check=False,
+                                stdout=full)
+    assert nobody.returncode == 7
+
+
+# What each of these takes, libvirt waits for at each start of a guest.
+SLOW = {"argparse", "asyncio", "configparser", "dataclasses", "inspect", "logging", "pathlib",
+        "site", "subprocess", "tempfile", "typing", "urllib"}  # fmt: skip
+
+
+def test_it_imports_nothing_that_takes_long() -> None:
+    code = ("import sys; sys.path.append(sys.argv[1]); import vif_uswitch.hooks.qemu;"
+            " print(*sys.modules)")  # fmt: skip
+    top = Path(vif_uswitch.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, top], timeout=60, check=True, text=True,
+        capture_output=True,
+    )  # fmt: skip
+    assert "vif_uswitch.client" in done.stdout.split()
+    assert not SLOW & set(done.stdout.split())
 
 
 def test_it_can_be_run() -> None:
