@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a vhost-user session asks its shell to do, and how it says no.
 
-``session.py`` yields these, ``port.py`` performs them.
+What serves a message (``dispatch.py``) yields these, ``port.py`` performs them.
 """
 
 from __future__ import annotations

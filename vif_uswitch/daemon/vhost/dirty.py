@@ -5,7 +5,7 @@ Live migration: QEMU copies guest memory while the guest runs, and must know
 what the switch wrote meanwhile.  Three things are needed, and arrive in any
 order: the log itself (SET_LOG_BASE), the feature LOG_ALL, and, for the used
 rings, a flag and an address in SET_VRING_ADDR.  ``in_force()`` says what
-follows from them; ``session.py`` tells the dataplane when that changes.
+follows from them; ``migration.py`` tells the dataplane when that changes.
 
 A log too small for what is written would lose pages, and with them the
 guest's memory on the other host, without anybody noticing: that is refused.

@@ -4,7 +4,7 @@
 The protocol is QEMU's docs/interop/vhost-user.rst.  This module knows what a
 message may look like: sizes, numbers of file descriptors, arithmetic that
 could overflow.  What it means, and whether it is in order now, is
-``session.py``'s business.  Everything here is a pure function of bytes.
+``dispatch.py``'s business.  Everything here is a pure function of bytes.
 
 A shape that is wrong is a ``Violation``: the peer does not speak the protocol
 and its session ends.

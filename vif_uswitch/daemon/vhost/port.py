@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A vhost-user port: its socket, the one session on it, and the doing of what the session decides.
 
-The shell around ``session.py``: it takes a connection from
-``endpoint.py``, feeds the messages of ``connection.py`` to the session,
-performs the session's actions on the dataplane, and puts into escrow what a
+The shell around ``dispatch.py``: it takes a connection from
+``endpoint.py``, hands on the messages of ``connection.py``,
+performs the actions that they lead to on the dataplane, and puts into escrow what a
 reply promises before the reply leaves.  One peer at a time: a second
 connection is closed at once, unless the first peer is already gone.
 """
@@ -37,10 +37,12 @@ from vif_uswitch.daemon.vhost.actions import (
     StopRing,
 )
 from vif_uswitch.daemon.vhost.connection import Connection
+from vif_uswitch.daemon.vhost.dispatch import handle
 from vif_uswitch.daemon.vhost.endpoint import Connector, Listener, peer_pid
 from vif_uswitch.daemon.vhost.fds import Fds, write_eventfds
 from vif_uswitch.daemon.vhost.msg import Message
 from vif_uswitch.daemon.vhost.ring import region_of
+from vif_uswitch.daemon.vhost.ring_start import replay
 from vif_uswitch.daemon.vhost.session import Session
 from vif_uswitch.dataplane.base import (
     Dataplane,
@@ -208,8 +210,7 @@ class VhostPort(FabricPort):
     async def _handle(self, message: Message, fds: Fds) -> bytes | None:
         """Under the lock, which the connection holds."""
         assert self.session is not None
-        steps = self.session.handle(message, fds)
-        return await self._perform_all(steps)
+        return await self._perform_all(handle(self.session, message, fds))
 
     async def _perform_all(self, steps: Generator[Action, int, bytes | None]) -> bytes | None:
         try:
@@ -319,7 +320,7 @@ class VhostPort(FabricPort):
             await self._put(dataplane, slot)
         if self.session is None:
             return
-        for action in self.session.replay():
+        for action in replay(self.session):
             try:
                 if isinstance(action, SetMemory):
                     await dataplane.vhost_mem(self.port_id, action.regions)

@@ -23,6 +23,7 @@ from vif_uswitch.daemon.vhost.actions import (
 )
 from vif_uswitch.daemon.vhost.fds import Fds
 from vif_uswitch.daemon.vhost.msg import Violation
+from vif_uswitch.daemon.vhost.ring_start import replay
 from vif_uswitch.daemon.vhost.session import Session
 from vif_uswitch.dataplane.base import DirtyLog
 
@@ -223,7 +224,7 @@ def test_log_fd(running: Driver, event: int, log_file: int) -> None:
 def test_replay_and_escrow(running: Driver, log_file: int) -> None:
     """A new dataplane records before a ring runs; a new uswitchd knows what it was told."""
     turn_on(running, log_file)
-    kinds = [type(action) for action in running.session.replay()]
+    kinds = [type(action) for action in replay(running.session)]
     assert kinds == [SetMemory, SetLog, StartRing, StartRing]
 
     record, fds = running.session.entry(escrow.SLOT_LOG)
@@ -234,7 +235,7 @@ def test_replay_and_escrow(running: Driver, log_file: int) -> None:
     for mine, other in zip(later.rings, running.session.rings, strict=True):
         mine.record = other.record
     later.restored()
-    (again,) = [a.log for a in later.replay() if isinstance(a, SetLog)]
+    (again,) = [a.log for a in replay(later) if isinstance(a, SetLog)]
     assert again is not None
     assert (again.size, again.used) == (SIZE, ((0, USED), (1, USED + 1)))
     later.close()

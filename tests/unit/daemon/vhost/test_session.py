@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from tests.unit.daemon import vhost_peer as wire
 from vif_uswitch.daemon.vhost import features as virtio
-from vif_uswitch.daemon.vhost import msg
-from vif_uswitch.daemon.vhost import session as vhost_session
+from vif_uswitch.daemon.vhost import msg, ring_messages, ring_start
 from vif_uswitch.daemon.vhost.actions import (
     Action,
     EnableRing,
@@ -27,9 +26,10 @@ from vif_uswitch.daemon.vhost.actions import (
     Steps,
     StopRing,
 )
+from vif_uswitch.daemon.vhost.dispatch import handle
 from vif_uswitch.daemon.vhost.fds import Fds
 from vif_uswitch.daemon.vhost.msg import Request, Violation
-from vif_uswitch.daemon.vhost.session import Session
+from vif_uswitch.daemon.vhost.session import MEM_SLOTS, RINGS_MAX, Session
 from vif_uswitch.dataplane import layout
 from vif_uswitch.dataplane.base import DataplaneRefused
 from vif_uswitch.dataplane.native import constant
@@ -56,7 +56,7 @@ class Driver:
         given_fds = Fds(os.dup(fd) for fd in fds)
         try:
             message = msg.decode(header, payload, len(given_fds))
-            reply = self._run(self.session.handle(message, given_fds))
+            reply = self._run(handle(self.session, message, given_fds))
         finally:
             given_fds.close()
         if reply is None:
@@ -124,10 +124,10 @@ def set_up(
 
 
 def test_constants_are_the_headers() -> None:
-    assert vhost_session.BASE_FROM_USED == layout.BASE_FROM_USED
-    assert constant("US_REGIONS_MAX") == vhost_session.MEM_SLOTS
-    assert constant("US_RING_SIZE_MAX") == vhost_session.RING_SIZE_MAX
-    assert vhost_session.RINGS_MAX == layout.RINGS_MAX
+    assert ring_start.BASE_FROM_USED == layout.BASE_FROM_USED
+    assert constant("US_REGIONS_MAX") == MEM_SLOTS
+    assert constant("US_RING_SIZE_MAX") == ring_messages.RING_SIZE_MAX
+    assert RINGS_MAX == layout.RINGS_MAX
 
 
 def test_golden_trace_of_qemu_10(driver: Driver, ram: int, event: int) -> None:
