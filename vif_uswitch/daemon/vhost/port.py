@@ -23,7 +23,6 @@ from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.fabric_port import FabricPort, Slots, Surroundings, close_entries
 from vif_uswitch.daemon.model import Link, Mode, PortConfig, PortLive
 from vif_uswitch.daemon.vhost import features as virtio
-from vif_uswitch.daemon.vhost import packed
 from vif_uswitch.daemon.vhost.actions import (
     Action,
     Announce,
@@ -41,7 +40,7 @@ from vif_uswitch.daemon.vhost.dispatch import handle
 from vif_uswitch.daemon.vhost.endpoint import Connector, Listener, peer_pid
 from vif_uswitch.daemon.vhost.fds import Fds, write_eventfds
 from vif_uswitch.daemon.vhost.msg import Message
-from vif_uswitch.daemon.vhost.ring import region_of
+from vif_uswitch.daemon.vhost.ring_position import next_avail
 from vif_uswitch.daemon.vhost.ring_start import replay
 from vif_uswitch.daemon.vhost.session import Session
 from vif_uswitch.dataplane.base import (
@@ -265,53 +264,8 @@ class VhostPort(FabricPort):
             except DataplaneGone:
                 self.detach(dataplane)
         await self.around.settled()
-        return self._next_avail(ring)
-
-    def _next_avail(self, index: int) -> int:
-        """Where a ring goes on whose dataplane died: at what the guest has seen as used.
-
-        Completion is in order, so what was taken but not returned is taken
-        again.  The guest's own word is exact; the state page may be one burst
-        ahead of it.
-        """
         assert self.session is not None
-        record = self.session.rings[index].record
-        if self.session.packed:
-            return self._next_packed(index, record)
-        region = region_of(self.session.memory, record.used_uva, 4)
-        if region is not None:
-            at = region.mmap_offset + record.used_uva - region.uva + 2  # virtio 1.2 §2.7.8
-            with suppress(OSError):
-                claimed_idx = os.pread(region.fd, 2, at)
-                if len(claimed_idx) == 2:
-                    return int.from_bytes(claimed_idx, "little")
-        return self.page.next_avail(index)
-
-    def _next_packed(self, index: int, record: escrow.RingRecord) -> int:
-        """The same for a packed ring.  A frame of which the guest saw nothing goes back empty."""
-        assert self.session is not None
-        at_most = self.page.next_avail(index)
-        region = region_of(self.session.memory, record.desc_uva, packed.DESC_SIZE * record.size)
-        if region is None:
-            return at_most
-        ring = region.mmap_offset + record.desc_uva - region.uva + packed.STATE
-
-        def state(at: int) -> bytes:
-            return os.pread(region.fd, 8, ring + packed.DESC_SIZE * at).ljust(8, b"\0")
-
-        with suppress(OSError):
-            resumed = packed.resume(
-                self.page.burst(index), record.size,
-                lambda at: int.from_bytes(state(at)[6:], "little"),
-            )  # fmt: skip
-            if resumed is None:
-                return at_most
-            for position in resumed.empty:
-                at = position & packed.INDEX
-                used = packed.used_state(state(at), position)
-                os.pwrite(region.fd, used, ring + packed.DESC_SIZE * at)
-            return resumed.position
-        return at_most
+        return next_avail(self.session, self.page, ring)
 
     # ---- FabricPort ----
 
