@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import threading
 from collections.abc import Generator
@@ -20,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from vif_uswitch.daemon import escrow
-from vif_uswitch.daemon.fabric_port import FabricPort, Slots, Surroundings, close_entries
+from vif_uswitch.daemon.fabric_port import FabricPort, Slots, Surroundings
 from vif_uswitch.daemon.model import Link, Mode, PortConfig, PortLive
 from vif_uswitch.daemon.vhost import features as virtio
 from vif_uswitch.daemon.vhost.actions import (
@@ -35,6 +34,7 @@ from vif_uswitch.daemon.vhost.actions import (
     StartRing,
     StopRing,
 )
+from vif_uswitch.daemon.vhost.adoption import adopt_listener, adopt_session
 from vif_uswitch.daemon.vhost.connection import Connection
 from vif_uswitch.daemon.vhost.dispatch import handle
 from vif_uswitch.daemon.vhost.endpoint import Connector, Listener, peer_pid
@@ -47,7 +47,6 @@ from vif_uswitch.dataplane.base import (
     Dataplane,
     DataplaneGone,
     DataplaneRefused,
-    EscrowEntry,
     Event,
     MemRegion,
 )
@@ -357,65 +356,10 @@ class VhostPort(FabricPort):
         Returns why the peer was let go, or "".
         """
         listening = slots.pop(escrow.SLOT_LISTENER, None)
-        if listening is not None:
-            self._adopt_listener(listening.blob, Fds(listening.fds))
-        entry = slots.pop(escrow.SLOT_SESSION, None)
-        if entry is None or len(entry.fds) != 1:
-            close_entries([*slots.values(), *([entry] if entry else [])])
+        if listening is not None:  # without it open_socket() makes a new one
+            self.listener = adopt_listener(self.config.path, listening, self._take)
+        found = adopt_session(self.config, self.page.busy, slots)
+        if found is None:
             return ""
-        sock = socket.socket(fileno=entry.fds[0])
-        session = Session(0, self.config.mtu)
-        reason = ""
-        try:
-            if self.page.busy:
-                close_entries(list(slots.values()))
-                reason = "uswitchd died while it worked on a request"
-            else:
-                restore(session, entry, slots)
-                session.arrival.address = self.config.address
-                pairs = session.record.queue_pairs  # as its peer was told
-                session.offered = virtio.offered(self.config.features_off, pairs)
-        except (ValueError, escrow.BadBlob) as error:
-            reason = f"what an earlier uswitchd left is damaged: {error}"
-        if reason:
-            session.claim_all()
-            # The peer sees a clean end and comes again; what it asked for last is lost.
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        self._start_session(session, sock, fresh=False)
-        return reason
-
-    def _adopt_listener(self, blob: bytes, fds: Fds) -> None:
-        try:
-            record = escrow.decode(escrow.ListenerRecord, blob)
-            found = os.lstat(self.config.path)
-            if (found.st_dev, found.st_ino) != (record.device, record.inode) or len(fds) != 1:
-                raise escrow.BadBlob("another socket file")
-            sock = socket.socket(fileno=fds.take_one())
-        except (OSError, escrow.BadBlob):
-            # Nobody can reach that socket; open_socket() makes a new one.
-            fds.close()
-            return
-        identity = (record.device, record.inode)
-        self.listener = Listener(self.config.path, sock, identity, self._take)
-
-
-def restore(session: Session, entry: EscrowEntry, others: Slots) -> None:
-    """Fills a session from escrow.  Every fd of ``others`` ends up in the session or closed."""
-    waiting = {slot: Fds(other.fds) for slot, other in others.items()}
-    try:
-        session.record = escrow.decode(escrow.SessionRecord, entry.blob)
-        for slot, other in others.items():
-            if slot == escrow.SLOT_MEMORY:
-                memory = escrow.decode(escrow.MemoryRecord, other.blob)
-                session.restore_memory(memory, waiting[slot])
-            elif slot == escrow.SLOT_LOG:
-                log = escrow.decode(escrow.LogRecord, other.blob)
-                session.restore_log(log, waiting[slot])
-            elif slot >= escrow.SLOT_RING:
-                ring = escrow.decode(escrow.RingRecord, other.blob)
-                session.restore_ring(slot - escrow.SLOT_RING, ring, waiting[slot])
-        session.restored()
-    finally:
-        for fds in waiting.values():
-            fds.close()
+        self._start_session(found.session, found.sock, fresh=False)
+        return found.reason
