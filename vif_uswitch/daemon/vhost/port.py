@@ -138,12 +138,12 @@ class VhostPort(FabricPort):
         pid = peer_pid(sock)
         offered = virtio.offered(config.features_off, config.queues)
         session = Session(offered, config.mtu, config.queues, pid)
-        session.arrival.address = config.address
         self.say(f"process {pid} connected")
         self._start_session(session, sock, fresh=True)
 
     def _start_session(self, session: Session, sock: socket.socket, fresh: bool) -> None:
         self._sessions += 1
+        self._tell_config(session)
         self.session = session
         self._connection = Connection(sock, self.lock, self._set_busy)
         self._task = asyncio.create_task(self._serve(self._connection, session, fresh))
@@ -304,8 +304,12 @@ class VhostPort(FabricPort):
 
     def _configured(self, old: PortConfig) -> None:
         if self.session is not None:
-            self.session.mtu = self.config.mtu
-            self.session.arrival.address = self.config.address
+            self._tell_config(self.session)
+
+    def _tell_config(self, session: Session) -> None:
+        """What a session goes by, when it begins and when the configuration changes."""
+        session.mtu = self.config.mtu
+        session.arrival.address = self.config.address
 
     def _let_go_of_peer(self) -> None:
         self._stop_sources()
