@@ -22,19 +22,9 @@ from vif_uswitch.daemon import escrow
 from vif_uswitch.daemon.fabric_port import FabricPort, Slots, Surroundings
 from vif_uswitch.daemon.model import Link, Mode, PortConfig, PortLive
 from vif_uswitch.daemon.vhost import features as virtio
-from vif_uswitch.daemon.vhost.actions import (
-    Action,
-    Announce,
-    EnableRing,
-    Note,
-    Save,
-    SetCall,
-    SetLog,
-    SetMemory,
-    StartRing,
-    StopRing,
-)
+from vif_uswitch.daemon.vhost.actions import Action, Note, Save, StopRing
 from vif_uswitch.daemon.vhost.adoption import adopt_listener, adopt_session
+from vif_uswitch.daemon.vhost.calls import call, forget
 from vif_uswitch.daemon.vhost.connection import Connection
 from vif_uswitch.daemon.vhost.dispatch import handle
 from vif_uswitch.daemon.vhost.endpoint import Connector, Listener, peer_pid
@@ -173,7 +163,7 @@ class VhostPort(FabricPort):
         self.say(f"session ended: {reason}" if reason else "the peer hung up")
         self._drop_session()
         with suppress(DataplaneRefused):
-            await self.ask(lambda dataplane: self._forget_session(dataplane, session))
+            await self.ask(lambda dataplane: forget(dataplane, self.port_id, session))
         self._set_busy(False)
         if self._next is not None:
             sock, self._next = self._next, None
@@ -188,15 +178,6 @@ class VhostPort(FabricPort):
             connection.close()
         if session is not None:
             session.close()
-
-    async def _forget_session(self, dataplane: Dataplane, session: Session) -> None:
-        for ring in session.rings_used:
-            with suppress(DataplaneRefused):  # it did not run
-                await dataplane.ring_stop(self.port_id, ring.index)
-        await dataplane.vhost_log(self.port_id, None)
-        await dataplane.vhost_mem(self.port_id, ())
-        for slot in session.slots:
-            await dataplane.escrow_drop(self.port_id, slot)
 
     def _close_next(self) -> None:
         if self._next is not None:
@@ -227,31 +208,15 @@ class VhostPort(FabricPort):
             steps.close()
 
     async def _perform(self, action: Action) -> int:
-        port_id = self.port_id
         if isinstance(action, StopRing):
             return await self._stop_ring(action.ring)
         if isinstance(action, Save):
             await self.save(*action.slots)
         elif isinstance(action, Note):
             self._complain(action.text)
-        elif isinstance(action, StartRing):
-            setup = action.setup
-            await self.ask(lambda dataplane: dataplane.ring_start(port_id, setup))
-        elif isinstance(action, EnableRing):
-            ring, enabled = action.ring, action.enabled
-            await self.ask(lambda dataplane: dataplane.ring_enable(port_id, ring, enabled))
-        elif isinstance(action, SetCall):
-            ring, call_fd = action.ring, action.call_fd
-            await self.ask(lambda dataplane: dataplane.ring_call(port_id, ring, call_fd))
-        elif isinstance(action, SetLog):
-            log = action.log
-            await self.ask(lambda dataplane: dataplane.vhost_log(port_id, log))
-        elif isinstance(action, Announce):
-            mac = action.mac
-            await self.ask(lambda dataplane: dataplane.port_announce(port_id, mac))
         else:
-            regions = action.regions
-            await self.ask(lambda dataplane: dataplane.vhost_mem(port_id, regions))
+            asked = action
+            await self.ask(lambda dataplane: call(dataplane, self.port_id, asked))
         return 0
 
     async def _stop_ring(self, ring: int) -> int:
@@ -275,12 +240,7 @@ class VhostPort(FabricPort):
             return
         for action in replay(self.session):
             try:
-                if isinstance(action, SetMemory):
-                    await dataplane.vhost_mem(self.port_id, action.regions)
-                elif isinstance(action, SetLog):
-                    await dataplane.vhost_log(self.port_id, action.log)
-                elif isinstance(action, StartRing):
-                    await dataplane.ring_start(self.port_id, action.setup)
+                await call(dataplane, self.port_id, action)
             except DataplaneRefused as error:
                 # Only this port stays down; its guest can reset the device.
                 self._complain(f"a new dataplane does not take it over: {error}")

@@ -8,7 +8,7 @@ and the other rings as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from vif_uswitch.daemon.vhost import features as virtio
 from vif_uswitch.daemon.vhost.actions import (
@@ -28,7 +28,7 @@ from vif_uswitch.dataplane.base import DataplaneRefused, RingSetup
 BASE_FROM_USED = 0x10000  # US_BASE_FROM_USED
 
 
-def replay(session: Session) -> Part:
+def replay(session: Session) -> Iterator[SetMemory | SetLog | StartRing]:
     """What a new dataplane has to do.  Rings go on where the guest saw the last one end."""
     if session.memory:
         yield SetMemory(session.memory)
