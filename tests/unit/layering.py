@@ -28,17 +28,19 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "version": (),
     # Paths that daemon and clients must agree on.
     "places": ("exceptions", "records"),
+    # Who may use a file.
+    "access": (),
     "conf": ("api", "exceptions", "places"),
     "api": ("exceptions", "records"),
     "client": ("api.wire", "exceptions", "places", "records"),
-    "cmd": ("client", "api", "exceptions", "version", "places"),  # and LAZY
+    "cmd": ("client", "api", "exceptions", "version", "places", "access"),  # and LAZY
     # How both of OpenStack's sides ask: knows neither.
     "patience": ("client", "exceptions"),
     "plugin": ("client", "api", "exceptions", "patience", "places", "plugin_opts"),
     "plugin_opts": (),
     # What libvirt runs: it must not call libvirt back, so it cannot.
     "hooks": ("client", "api", "exceptions", "places", "records"),
-    "domain": ("client", "api", "exceptions", "hooks", "places"),
+    "domain": ("client", "api", "exceptions", "hooks", "places", "access"),
     "ml2": ("client", "api", "exceptions", "conf", "patience", "places"),
     "dataplane": ("exceptions",),
     # Runs as root: as little of ours as can be, and nothing that talks to anybody.
@@ -54,8 +56,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
 COMPOSER = f"{OURS}.daemon.main"
 
 # These start on a host without our dependencies, and so does all they import.
-STANDARD_LIBRARY_ONLY = ("client", "cmd", "hooks", "patience", "api.wire", "exceptions", "places",
-                         "version")
+STANDARD_LIBRARY_ONLY = ("access", "client", "cmd", "hooks", "patience", "api.wire", "exceptions",
+                         "places", "version")
 # Room -> rooms that its functions may import, not its modules: needed only when they run, and what
 # they need (libvirt) may be missing until then.
 LAZY = {"cmd": ("domain",)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users and groups, and what file modes and POSIX ACLs let them do.
+"""Users and groups, by name and number.
 
 On the host itself the C library is asked for each name and number: LDAP and
 SSSD answer that, and leave themselves out of lists.  Below another root the
@@ -11,32 +11,16 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from vif_uswitch.access import Identity
 from vif_uswitch.cmd.doctor import files
 
-READ, WRITE, SEARCH = 4, 2, 1
 _Key = TypeVar("_Key")
 _Entry = TypeVar("_Entry")
-
-# struct posix_acl_xattr_header and _entry of linux/posix_acl_xattr.h
-_ACL_VERSION = 2
-_ACL_ENTRY = struct.Struct("<HHI")
-_ACL_USER, _ACL_GROUP_OBJ, _ACL_GROUP, _ACL_MASK = 0x02, 0x04, 0x08, 0x10
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A user and all groups, the primary one included."""
-
-    name: str
-    uid: int
-    gids: frozenset[int] = field(default_factory=frozenset)
 
 
 class Accounts:
@@ -111,61 +95,3 @@ def _asked(question: Callable[[_Key], _Entry], key: _Key | None) -> _Entry | Non
         return question(key)
     except (KeyError, ValueError, OverflowError):
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Acl:
-    """Entries for named users and groups, and what the mask leaves of them."""
-
-    users: dict[int, int]
-    groups: dict[int, int]
-    mask: int
-    owning_group: int
-
-
-def read_acl(path: Path, kind: str) -> Acl | None:
-    """``kind``: "access" or "default".  None: there is none, or we cannot tell."""
-    try:
-        return parse_acl(os.getxattr(path, f"system.posix_acl_{kind}"))
-    except OSError:
-        return None
-
-
-def parse_acl(data: bytes) -> Acl | None:
-    if len(data) < 4 or int.from_bytes(data[:4], "little") != _ACL_VERSION or len(data) % 8 != 4:
-        return None
-    users: dict[int, int] = {}
-    groups: dict[int, int] = {}
-    mask, owning = 7, 0
-    for tag, rights, number in _ACL_ENTRY.iter_unpack(data[4:]):
-        if tag == _ACL_USER:
-            users[number] = rights
-        elif tag == _ACL_GROUP:
-            groups[number] = rights
-        elif tag == _ACL_MASK:
-            mask = rights
-        elif tag == _ACL_GROUP_OBJ:
-            owning = rights
-    return Acl(users, groups, mask, owning)
-
-
-def may(who: Identity, info: os.stat_result, wanted: int, acl: Acl | None = None) -> bool:
-    """Whether ``who`` has all rights in ``wanted`` (READ | WRITE | SEARCH) on that file.
-
-    Root may everything here; what a security module forbids is not seen.
-    """
-    if who.uid == 0:
-        return True
-    if who.uid == info.st_uid:
-        return info.st_mode >> 6 & wanted == wanted
-    if acl is not None:
-        if who.uid in acl.users:
-            return acl.users[who.uid] & acl.mask & wanted == wanted
-        named = [rights for gid, rights in acl.groups.items() if gid in who.gids]
-        if info.st_gid in who.gids:
-            named.append(acl.owning_group)
-        if named:
-            return any(rights & acl.mask & wanted == wanted for rights in named)
-    elif info.st_gid in who.gids:
-        return info.st_mode >> 3 & wanted == wanted
-    return info.st_mode & wanted == wanted

@@ -14,8 +14,9 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from vif_uswitch.access import Identity
 from vif_uswitch.cmd.doctor import files
-from vif_uswitch.cmd.doctor.accounts import Accounts, Identity
+from vif_uswitch.cmd.doctor.accounts import Accounts
 from vif_uswitch.cmd.doctor.model import Unseen
 
 PROGRAM_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin",

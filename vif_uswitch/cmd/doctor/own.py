@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 
 from vif_uswitch import places
+from vif_uswitch.access import Identity
 from vif_uswitch.client import is_own
 from vif_uswitch.cmd.doctor import procs
-from vif_uswitch.cmd.doctor.accounts import Identity
 from vif_uswitch.cmd.doctor.model import Scene
 
 UNIT_DIRECTORIES = ("/etc/systemd/user", "/run/systemd/user", "/usr/local/lib/systemd/user",

@@ -9,8 +9,8 @@ import os
 import platform
 from pathlib import Path
 
+from vif_uswitch.access import Identity
 from vif_uswitch.cmd.doctor import own, procs
-from vif_uswitch.cmd.doctor.accounts import Identity
 from vif_uswitch.cmd.doctor.model import Check, Finding, Scene, fail, passed, skip, warn
 from vif_uswitch.exceptions import shown
 

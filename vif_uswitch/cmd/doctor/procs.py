@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vif_uswitch.cmd.doctor.accounts import Identity
+from vif_uswitch.access import Identity, effective_ids
 from vif_uswitch.cmd.doctor.host import Host
 from vif_uswitch.cmd.doctor.model import Unseen
 
@@ -77,13 +77,11 @@ def status(host: Host, pid: int) -> dict[str, str]:
 
 def identity(host: Host, pid: int) -> Identity | None:
     """Who it runs as right now, which may differ from what the user's entry says by now."""
-    lines = status(host, pid)
-    try:
-        uid = int(lines["Uid"].split()[1])
-        gids = {int(lines["Gid"].split()[1]), *(int(gid) for gid in lines["Groups"].split())}
-    except (KeyError, ValueError, IndexError):
+    found = effective_ids(host.text(f"/proc/{pid}/status") or "")
+    if found is None:
         return None
-    return Identity(host.accounts.user_name(uid), uid, frozenset(gids))
+    uid, gids = found
+    return Identity(host.accounts.user_name(uid), uid, gids)
 
 
 def root_of(host: Host, pid: int) -> Path:

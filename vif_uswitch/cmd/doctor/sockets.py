@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import stat
 
+from vif_uswitch.access import SEARCH, WRITE, Identity, may, read_acl
 from vif_uswitch.cmd import text
 from vif_uswitch.cmd.doctor import own, procs, services
-from vif_uswitch.cmd.doctor.accounts import SEARCH, WRITE, Identity, may, read_acl
 from vif_uswitch.cmd.doctor.host import Host
 from vif_uswitch.cmd.doctor.memory import qemu_conf
 from vif_uswitch.cmd.doctor.model import Check, Finding, Scene, Unseen, fail, passed, skip, warn
@@ -79,7 +79,7 @@ def directory(scene: Scene) -> Finding:
     if who is None:
         return skip("uswitchd does not run, and there is no user uswitch",
                     "Make it: systemd-sysusers uswitch.conf; or start uswitchd.")  # fmt: skip
-    acl = read_acl(scene.host.at(path), "access")
+    acl = read_acl(scene.host.at(path))
     if not may(who, info, WRITE | SEARCH, acl):
         return fail(f"{seen}: uswitchd's user {who.name} may not write there",
                     f"chown {who.name} {path}")
@@ -106,7 +106,7 @@ def qemu_may_create(scene: Scene) -> Finding:
         return skip("no user of QEMU's here (libvirt-qemu, qemu, or as in qemu.conf)",
                     "If libvirt runs in a container, look there: the user's number counts.")
     who, _ = found
-    if may(who, info, WRITE | SEARCH, read_acl(scene.host.at(path), "access")):
+    if may(who, info, WRITE | SEARCH, read_acl(scene.host.at(path))):
         return passed(f"{who.name} may create sockets in {path}")
     return fail(
         f"{described(scene.host, path, info)}: QEMU's user {who.name} may not create sockets there",
@@ -122,7 +122,7 @@ def switch_may_connect(scene: Scene) -> Finding:
     if info is None or who is None:
         return skip(f"{path} or uswitchd's user does not exist", "See SOCK-01.")
     for name, one in _sockets(scene.host, path):
-        if not may(who, one, WRITE, read_acl(scene.host.at(f"{path}/{name}"), "access")):
+        if not may(who, one, WRITE, read_acl(scene.host.at(f"{path}/{name}"))):
             return fail(f"{described(scene.host, f'{path}/{shown(name)}', one)}: uswitchd's user"
                         f" {who.name} may not connect to it", _membership(scene, who, one.st_gid))
     if mine:
@@ -215,7 +215,7 @@ def control_group(scene: Scene) -> Finding:
         who = procs.identity(scene.host, process.pid) if process else None
         if who is None or process is None or not _uses_it(scene.host, process, program):
             continue
-        if not may(who, info, WRITE):
+        if not may(who, info, WRITE, read_acl(scene.host.at(path))):
             return fail(
                 f"{described(scene.host, path, info)}: {program} runs as {who.name}, which may not"
                 " use it", f"Set control_group in uswitchd.conf, make {who.name} a member of that"

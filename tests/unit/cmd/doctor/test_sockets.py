@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import struct
 
 import pytest
 
@@ -19,7 +18,7 @@ from tests.unit.cmd.doctor.fake_root import (
     VHOST,
     FakeRoot,
 )
-from vif_uswitch.cmd.doctor.accounts import READ, SEARCH, WRITE, Identity, may, parse_acl
+from tests.unit.test_access import GROUP, MASK, NAMED, NO_ID, OTHERS, OWNER, acl
 from vif_uswitch.exceptions import DaemonUnreachable, TimedOut
 
 
@@ -169,6 +168,18 @@ def test_services_may_use_the_control_socket(host: FakeRoot, expect: Expect) -> 
     expect("CTL-02", "SKIP")
 
 
+def test_an_access_list_of_the_control_socket(host: FakeRoot, expect: Expect) -> None:
+    host.process(200, "python3", "/opt/nova/bin/nova-compute", uid=NOVA, gids=(NOVA,))
+    expect("CTL-02", "FAIL")
+    rights = acl((OWNER, 6, NO_ID), (NAMED, 6, NOVA), (GROUP, 6, NO_ID), (MASK, 6, NO_ID),
+                 (OTHERS, 0, NO_ID))  # fmt: skip
+    try:
+        os.setxattr(host.at(CONTROL), "system.posix_acl_access", rights)
+    except OSError as error:
+        pytest.skip(f"no access lists there: {error}")
+    expect("CTL-02", "PASS")
+
+
 @pytest.mark.parametrize("name", ["dhcp", "l3"])
 def test_agents_with_our_interface_driver_may_use_it(
     host: FakeRoot, expect: Expect, name: str
@@ -184,44 +195,3 @@ def test_agents_with_our_interface_driver_may_use_it(
     assert f"nova-compute, neutron-uswitch-agent and {program} may" in expect("CTL-02", "PASS").text
     host.put(file, "garbage\n")
     assert program not in expect("CTL-02", "PASS").text
-
-
-# ---- modes and ACLs ----
-
-def info(mode: int, uid: int = 1, gid: int = 2) -> os.stat_result:
-    return os.stat_result((mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
-
-
-def acl(*entries: tuple[int, int, int]) -> bytes:
-    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-
-
-@pytest.mark.parametrize(("who", "mode", "allowed"), [
-    (Identity("owner", 1), 0o700, True),
-    (Identity("owner", 1), 0o077, False),  # the owner's bits alone count for the owner
-    (Identity("member", 5, frozenset({2})), 0o070, True),
-    (Identity("member", 5, frozenset({2})), 0o707, False),
-    (Identity("other", 5), 0o007, True),
-    (Identity("other", 5), 0o770, False),
-    (Identity("root", 0), 0o000, True),
-])
-def test_modes(who: Identity, mode: int, allowed: bool) -> None:
-    assert may(who, info(mode), READ | WRITE | SEARCH) is allowed
-
-
-NO_ID = 0xFFFFFFFF
-
-
-@pytest.mark.parametrize(("uid", "gids", "allowed"), [
-    (50, set(), True), (51, set(), False), (60, {70}, True), (60, {71}, False), (60, {2}, False),
-])
-def test_acls(uid: int, gids: set[int], allowed: bool) -> None:
-    found = parse_acl(acl((0x01, 7, NO_ID), (0x02, 6, 50), (0x02, 4, 51), (0x04, 4, NO_ID),
-                          (0x08, 7, 70), (0x08, 4, 71), (0x10, 6, NO_ID), (0x20, 7, NO_ID)))
-    assert found is not None
-    assert may(Identity("x", uid, frozenset(gids)), info(0o777), WRITE, found) is allowed
-
-
-@pytest.mark.parametrize("data", [b"", b"\x02", struct.pack("<I", 3), acl() + b"x"])
-def test_acls_that_are_none(data: bytes) -> None:
-    assert parse_acl(data) is None
