@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vif_uswitch.access import Identity
 from vif_uswitch.domain import interfaces, reach
 from vif_uswitch.domain.affect import Affect, words
-from vif_uswitch.domain.reach import Who
 from vif_uswitch.domain.tree import Element, attribute
 from vif_uswitch.exceptions import USwitchError
 from vif_uswitch.hooks.domain_xml import VHOST_USER, DomainXml, Interface, port_name
@@ -49,7 +49,7 @@ class Switch:
 
     directory: str
     ports: Mapping[str, Json]  # by socket
-    who: Who | None = None
+    who: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Side:
     elements: tuple[Element, ...]
 
 
-def check(side: Side, switch: Switch | USwitchError, obstacle: Callable[[str, Who], str]
+def check(side: Side, switch: Switch | USwitchError, obstacle: Callable[[str, Identity], str]
           = reach.obstacle, listening: Callable[[str], bool | None] = reach.listening,
           ) -> list[Finding]:  # fmt: skip
     """All findings about one description; ``switch``: an error if uswitchd does not answer."""
@@ -82,7 +82,7 @@ def check(side: Side, switch: Switch | USwitchError, obstacle: Callable[[str, Wh
 
 
 def stuck(name: str, uuid: str, switch: Switch | USwitchError, error: USwitchError,
-          obstacle: Callable[[str, Who], str] = reach.obstacle,
+          obstacle: Callable[[str, Identity], str] = reach.obstacle,
           listening: Callable[[str], bool | None] = reach.listening) -> list[Finding]:  # fmt: skip
     """Of a domain that libvirt tells nothing about: QEMU waits, perhaps for one of its ports."""
     found = [Finding("DOM-04", "", Status.FAIL, f"{error.what} {error.value}: {error.why}",
@@ -200,7 +200,7 @@ def _no_port(side: Side, one: Interface, element: Element, switch: Switch) -> Fi
                    f" --mode {one.mode}")  # fmt: skip
 
 
-def _link(one: Interface, port: Json, switch: Switch, obstacle: Callable[[str, Who], str],
+def _link(one: Interface, port: Json, switch: Switch, obstacle: Callable[[str, Identity], str],
           listening: Callable[[str], bool | None]) -> Finding:  # fmt: skip
     link, reason = port["link"], port["reason"]
     said = f"link {link}" + (f": {reason}" if reason else "")
@@ -215,7 +215,7 @@ def _link(one: Interface, port: Json, switch: Switch, obstacle: Callable[[str, W
 
 
 def _unreached(one: Interface, path: str, said: str, switch: Switch,
-               obstacle: Callable[[str, Who], str],
+               obstacle: Callable[[str, Identity], str],
                listening: Callable[[str], bool | None]) -> Finding:  # fmt: skip
     """The guest runs, and its port waits; ``path``: of the port."""
     if one.mode == "client":

@@ -2,8 +2,8 @@
 """Whether uswitchd can get at a socket, by the kernel's rules, without touching the socket.
 
 A vhost-user socket serves one peer: connecting to it to see whether somebody
-listens would be a session.  So permissions are computed, and listeners are
-looked up in /proc.
+listens would be a session.  So permissions are computed (``access.py``), and
+listeners are looked up in /proc.
 """
 
 from __future__ import annotations
@@ -13,22 +13,11 @@ import os
 import pwd
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from vif_uswitch.access import SEARCH, WRITE, Acl, Identity, effective_ids, may, read_acl
+
 LISTENING = 0x00010000  # __SO_ACCEPTCON, the flags of /proc/net/unix
-
-
-@dataclass(frozen=True, slots=True)
-class Who:
-    """The ids of a process that decide what it may open."""
-
-    uid: int
-    gids: frozenset[int]
-
-    def __str__(self) -> str:
-        groups = ", ".join(sorted(_name(gid, _group) for gid in self.gids))
-        return f"{_name(self.uid, _user)} (groups {groups})"
 
 
 def _user(uid: int) -> str:
@@ -46,29 +35,26 @@ def _name(number: int, look: Callable[[int], str]) -> str:
         return str(number)
 
 
-def who_is(pid: int, proc: Path = Path("/proc")) -> Who | None:
+def who_is(pid: int, proc: Path = Path("/proc")) -> Identity | None:
     """The ids of a process; None if it is not to be seen from here."""
     try:
         text = (proc / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    try:
-        gids = {int(fields["Gid"].split()[3]), *map(int, fields["Groups"].split())}
-        return Who(int(fields["Uid"].split()[3]), frozenset(gids))  # the fourth: for files
-    except (KeyError, ValueError, IndexError):
+    found = effective_ids(text)
+    if found is None:
         return None
+    uid, gids = found
+    return Identity(_name(uid, _user), uid, gids)
 
 
-def permitted(found: os.stat_result, who: Who, bits: int) -> bool:
-    """``bits``: 4 read, 2 write, 1 search.  The mode alone: access lists are not looked at."""
-    if who.uid == 0:
-        return True
-    shift = 6 if found.st_uid == who.uid else 3 if found.st_gid in who.gids else 0
-    return found.st_mode >> shift & bits == bits
+def whom(who: Identity) -> str:
+    """"uswitch (groups kvm, uswitch)"."""
+    groups = ", ".join(sorted(_name(gid, _group) for gid in who.gids))
+    return f"{who.name} (groups {groups})"
 
 
-def obstacle(path: str, who: Who) -> str:
+def obstacle(path: str, who: Identity) -> str:
     """Why that process could not connect to the socket; "" if it could.
 
     Raises PermissionError where we may not look ourselves.
@@ -80,22 +66,26 @@ def obstacle(path: str, who: Who) -> str:
             return f"{directory} does not exist"
         if not stat.S_ISDIR(found.st_mode):
             return f"{directory} is no directory"
-        if not permitted(found, who, 1):
-            return f"{described(str(directory), found)} does not let {who} in"
+        acl = read_acl(directory)
+        if not may(who, found, SEARCH, acl):
+            return f"{described(str(directory), found, acl)} does not let {whom(who)} in"
     try:
         found = os.stat(path)
     except FileNotFoundError:
         return f"{path} does not exist"
     if not stat.S_ISSOCK(found.st_mode):
         return f"{path} is no socket"
-    if not permitted(found, who, 2):
-        return f"{described(path, found)} may not be written by {who}"
+    acl = read_acl(path)
+    if not may(who, found, WRITE, acl):
+        return f"{described(path, found, acl)} may not be written by {whom(who)}"
     return ""
 
 
-def described(path: str, found: os.stat_result) -> str:
+def described(path: str, found: os.stat_result, acl: Acl | None = None) -> str:
+    """"/run/uswitch/vhost (uswitch:kvm 2770, with an access list)"."""
     owner, group = _name(found.st_uid, _user), _name(found.st_gid, _group)
-    return f"{path} ({owner}:{group} {stat.S_IMODE(found.st_mode):o})"
+    also = ", with an access list" if acl is not None else ""
+    return f"{path} ({owner}:{group} {stat.S_IMODE(found.st_mode):o}{also})"
 
 
 def listening(path: str, table: Path = Path("/proc/net/unix")) -> bool | None:

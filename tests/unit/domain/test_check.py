@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.unit.domain.domain_rig import MAC, OTHER, bridge, domain, entry, ours
+from vif_uswitch.access import Identity
 from vif_uswitch.domain import check as room
 from vif_uswitch.domain import tree
 from vif_uswitch.domain.affect import Affect
 from vif_uswitch.domain.check import Finding, Side, Status, Switch
-from vif_uswitch.domain.reach import Who
 from vif_uswitch.exceptions import DaemonUnreachable
 from vif_uswitch.hooks.domain_xml import parse_domain
 
@@ -22,7 +22,7 @@ PORT: dict[str, Any] = {
     "name": "p", "path": PATH, "mode": "server", "queues": 1, "segment": "blue", "trunk": [],
     "admin_up": True, "link": "up", "reason": "",
 }  # fmt: skip
-WHO = Who(65533, frozenset())
+WHO = Identity("65533", 65533)
 LIVE, CONFIG = Affect.LIVE, Affect.CONFIG
 
 

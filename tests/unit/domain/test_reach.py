@@ -11,20 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.test_access import GROUP, MASK, NAMED, NO_ID, OTHERS, OWNER, acl
+from vif_uswitch.access import Identity
 from vif_uswitch.domain import reach
-from vif_uswitch.domain.reach import Who
 
-ME = Who(65533, frozenset({65533, 65532}))
-
-
-@pytest.mark.parametrize(("uid", "gid", "mode", "may"), [
-    (65533, 1, 0o200, True), (65533, 65532, 0o077, False), (1, 65532, 0o020, True),
-    (1, 65532, 0o707, False), (1, 1, 0o002, True), (1, 1, 0o775, False),
-])  # fmt: skip
-def test_one_class_decides(uid: int, gid: int, mode: int, may: bool) -> None:
-    found = os.stat_result((mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
-    assert reach.permitted(found, ME, 2) is may
-    assert reach.permitted(found, Who(0, frozenset()), 2)
+ME = Identity("65533", 65533, frozenset({65533, 65532}))
 
 
 @pytest.fixture
@@ -59,11 +50,41 @@ def test_each_obstacle_is_named(open_path: Path) -> None:
     assert reach.listening(path, open_path / "no-table") is None
 
 
+def give(path: Path, rights: int, mask: int) -> None:
+    """To ME, by an access list; others have none."""
+    entries = ((OWNER, 7, NO_ID), (NAMED, rights, ME.uid), (GROUP, 7, NO_ID), (MASK, mask, NO_ID),
+               (OTHERS, 0, NO_ID))  # fmt: skip
+    try:
+        os.setxattr(path, "system.posix_acl_access", acl(*entries))
+    except OSError as error:
+        pytest.skip(f"no access lists in {path.parent}: {error}")
+
+
+def test_access_lists_give_and_their_masks_take_away(open_path: Path) -> None:
+    place = open_path / "d"
+    place.mkdir(mode=0o750)
+    path = place / "s.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        os.chmod(path, 0o770)
+        assert f"{place} (" in reach.obstacle(str(path), ME)
+        give(place, 1, 7)
+        assert reach.obstacle(str(path), ME).startswith(f"{path} (")
+        give(path, 6, 7)
+        assert reach.obstacle(str(path), ME) == ""
+        give(path, 6, 5)
+        why = reach.obstacle(str(path), ME)
+        assert f"{path} (" in why and "750, with an access list) may not be written by" in why
+        give(place, 7, 6)
+        why = reach.obstacle(str(path), ME)
+        assert f"{place} (" in why and "760, with an access list) does not let 65533" in why
+
+
 def test_whom_a_process_runs_as(tmp_path: Path) -> None:
     mine = reach.who_is(os.getpid())
     assert mine is not None and mine.uid == os.geteuid() and os.getegid() in mine.gids
-    assert str(Who(0, frozenset({0}))) == "root (groups root)"
-    assert str(ME).startswith("65533 (groups ")
+    assert reach.whom(Identity("root", 0, frozenset({0}))) == "root (groups root)"
+    assert reach.whom(ME).startswith("65533 (groups ")
     assert reach.who_is(1, tmp_path) is None
     (tmp_path / "1").mkdir()
     (tmp_path / "1/status").write_text("Uid:\t1\n")
