@@ -159,9 +159,9 @@ class Neutron:
         """Every message to and from agents is lost from now on, or no more."""
         self._tell(cut=is_cut)
 
-    def wait_lost(self) -> None:
-        """Until an announcement of a port was lost."""
-        self._tell(lost=1)
+    def wait_lost(self, *words: str) -> None:
+        """Until an announcement of a port with all these words was lost, since the last cut."""
+        self._tell(lost=words)
 
     def heartbeat(self, host: str, **configurations: object) -> None:
         """What an agent of ours on that host would report."""
@@ -283,6 +283,10 @@ class Agent:
 
     def text(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
+
+    def lost_heartbeats(self) -> int:
+        """How many, since the first start."""
+        return self.text().count("Failed reporting state")
 
     def tracebacks(self) -> list[str]:
         """Of ours; Neutron's own agent logs one whenever a heartbeat gets no answer in time."""

@@ -8,12 +8,13 @@ Plugging is what the os-vif plugin does, without Nova.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,20 @@ class Cloud:
         guest = Guest(self.switch, self.port(network, **values))
         self._guests.append(guest)
         return guest
+
+    @contextlib.contextmanager
+    def broker_away(self) -> Iterator[None]:
+        """No message arrives; a heartbeat of the agent is lost before the block begins.
+
+        An absence between two heartbeats goes unnoticed, and is made up for minutes later.
+        """
+        lost = self.agent.lost_heartbeats()  # the log has those of earlier absences, too
+        self.neutron.cut(True)
+        try:
+            until(lambda: self.agent.lost_heartbeats() > lost, "a heartbeat is lost")
+            yield
+        finally:
+            self.neutron.cut(False)
 
     # ---- what there is ----
 

@@ -71,7 +71,8 @@ class ServerEnd:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(8)
         self.is_cut = False
-        self._lost = threading.Semaphore(0)
+        self._lost: list[str] = []  # announcements of ports, since the broker went away
+        self._losing = threading.Condition()
         consumers = rpc.Connection()
         for topic in FANOUT:
             consumers.create_consumer(topic, [Forward(self._to_agents, topic)], fanout=True)
@@ -80,12 +81,16 @@ class ServerEnd:
 
     def cut(self, is_cut: bool) -> None:
         """Lose everything from now on, or no more."""
+        with self._losing:
+            self._lost.clear()
         self.is_cut = is_cut
 
-    def wait_lost(self, count: int) -> None:
-        """Until so many more announcements of a port were lost: they are sent some time later."""
-        for _ in range(count):
-            assert self._lost.acquire(timeout=PATIENCE_S)
+    def wait_lost(self, words: list[str]) -> None:
+        """Until an announcement of a port with these words was lost: it is sent some time later."""
+        with self._losing:
+            assert self._losing.wait_for(
+                lambda: any(all(word in lost for word in words) for lost in self._lost), PATIENCE_S
+            ), f"not lost: {words}; lost: {self._lost}"
 
     def _accept(self) -> None:
         while True:
@@ -106,18 +111,22 @@ class ServerEnd:
         topic, namespace, method, context, kwargs = call
         try:
             if self.is_cut:
-                raise ConnectionError("the broker is away")
+                raise oslo_messaging.MessageDeliveryFailure("the broker is away")
             client = _client(topic, namespace).prepare(timeout=PATIENCE_S)
             result = client.call(neutron_context.Context.from_dict(context), method, **kwargs)
             answer: Any = (number, True, result)
+        except oslo_messaging.MessageDeliveryFailure as error:
+            answer = (number, False, error)
         except Exception as error:
-            answer = (number, False, repr(error))
+            answer = (number, False, RuntimeError(repr(error)))
         self._send(agent, answer)
 
     def _to_agents(self, call: Any) -> None:
         if self.is_cut:
             if call[2] == "port_update":
-                self._lost.release()
+                with self._losing:
+                    self._lost.append(repr(call))
+                    self._losing.notify_all()
             return
         with self._lock:
             agents = list(self._agents)
@@ -177,4 +186,4 @@ class AgentEnd:
             if good:
                 future.set_result(value)
             else:
-                future.set_exception(RuntimeError(value))
+                future.set_exception(value)

@@ -5,7 +5,7 @@
 
 Neutron has its options in one global object, as Nova has: each needs a process
 of its own.  Standard input has a command a line, as a JSON object: {"cut": true
-or false}, {"lost": COUNT} (the relay, see there), {"report": STATE} (an agent's heartbeat, of a
+or false}, {"lost": WORDS} (the relay, see there), {"report": STATE} (an agent's heartbeat, of a
 host that need not be there), {"nova_plug": ...} (our driver's option).  Each is
 answered by a line; the end of them ends the process.
 """
