@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import oslo_messaging
 import pytest
 from oslo_config import cfg
 
@@ -22,6 +24,7 @@ from vif_uswitch.ml2.compat import common_config
 from vif_uswitch.ml2.loop import UswitchAgentLoop
 from vif_uswitch.ml2.manager import UswitchManager
 from vif_uswitch.ml2.plugger import RETRY_PASSES
+from vif_uswitch.ml2.revisions import COMPARE_PASSES
 from vif_uswitch.ml2.switch import Switch
 from vif_uswitch.ml2.wirer import Wirer
 
@@ -38,8 +41,11 @@ class Server:
         self.bound: list[Json] = []
         self.reported: dict[str, str] = {}
         self.heartbeats: list[Json] = []
+        self.broker_away = False
 
     def report_state(self, _context: Any, agent_state: Json, *_: Any) -> None:
+        if self.broker_away:
+            raise oslo_messaging.MessageDeliveryFailure
         self.heartbeats.append(dict(agent_state["configurations"]))
 
     def get_devices_details_list_and_failed_devices(
@@ -65,9 +71,14 @@ class News:
 
     def __init__(self) -> None:
         self.announced: list[Json] = []
+        self.marked: set[str] = set()
+
+    def mark(self, ports: set[str]) -> None:
+        self.marked |= ports
 
     def get_and_clear_updated_devices(self) -> set[str]:
-        return set()
+        marked, self.marked = self.marked, set()
+        return marked
 
     def take_ports(self) -> tuple[list[Json], set[str]]:
         announced, self.announced = self.announced, []
@@ -76,7 +87,9 @@ class News:
     def add_network(self, *_: Any) -> None: ...
 
 
-class NoFirewall:
+class Idle:
+    """A firewall and extensions, none of which does anything."""
+
     def __getattr__(self, _name: str) -> Any:
         return lambda *_, **__: None
 
@@ -88,7 +101,8 @@ class Rig:
         self.server, self.news = Server(), News()
         loop = object.__new__(UswitchAgentLoop)  # __init__ connects
         loop.mgr = UswitchManager(Wirer(Switch(self.control, self.clock), {}, self.clock), "host1")
-        loop.plugin_rpc, loop.rpc_callbacks, loop.sg_agent = self.server, self.news, NoFirewall()
+        loop.plugin_rpc, loop.rpc_callbacks, loop.sg_agent = self.server, self.news, Idle()
+        loop.network_ports, loop.ext_manager = defaultdict(list), Idle()
         loop.context, loop.agent_id, loop.fullsync, loop.iter_num = None, "agent", False, 0
         loop.state_rpc, loop.agent_state = self.server, {"configurations": {}}
         loop.failed_report_state, loop._reporting = False, threading.Lock()
@@ -188,6 +202,46 @@ def test_that_uswitchd_is_back_is_reported_at_once(rig: Rig) -> None:
     rig.control.away = False
     rig.passes(3)
     assert [bool(beat[SWITCH_PROBLEM]) for beat in rig.server.heartbeats] == [True, False]
+
+
+def allow(rig: Rig, address: str) -> None:
+    """Neutron lets PORT use this address, and nobody tells the agent."""
+    rig.server.ports[PORT] = details(allowed_address_pairs=[{"ip_address": address,
+                                                             "mac_address": fake.MAC}])  # fmt: skip
+    rig.server.bound = [bound(PORT, "vrouter", revision_number=int(address.rpartition(".")[2]))]
+
+
+def allowed(rig: Rig, address: str) -> bool:
+    return address in {pair["ip"] for pair in rig.control.ports[PORT]["guard"]["pairs"]}
+
+
+def test_a_lost_heartbeat_is_a_reason_to_ask_for_all(rig: Rig) -> None:
+    allow(rig, "10.9.9.1")
+    rig.passes(2)
+    rig.server.broker_away = True
+    rig.loop._report_state()
+    allow(rig, "10.9.9.2")
+    rig.passes(2)
+    assert not allowed(rig, "10.9.9.2")
+    rig.server.broker_away = False
+    rig.loop._report_state()
+    rig.passes()
+    assert allowed(rig, "10.9.9.2")
+
+
+def test_a_change_of_which_nobody_told_is_found(rig: Rig) -> None:
+    """The broker was away between two heartbeats."""
+    allow(rig, "10.9.9.1")
+    rig.passes(2)
+    allow(rig, "10.9.9.2")
+    rig.passes(COMPARE_PASSES - 10)
+    assert not allowed(rig, "10.9.9.2")
+    rig.passes(11)
+    assert allowed(rig, "10.9.9.2")
+    rig.server.bound = []
+    rig.server.ports.clear()  # deleted
+    rig.passes(COMPARE_PASSES + 1)
+    assert rig.control.ports[PORT]["segment"] is None
 
 
 def test_a_wish_of_the_heartbeat_is_not_lost(rig: Rig) -> None:

@@ -71,6 +71,10 @@ class UswitchRpcCallbacks(SecurityGroupAgentRpcCallbackMixin, CommonAgentManager
 
     # ---- for the loop ----
 
+    def mark(self, ports: set[str]) -> None:
+        """As if they had been announced: the loop has found that they changed."""
+        self._mark(ports)
+
     def _mark(self, ports: set[str], bound_here: bool = False) -> None:
         with self._lock:
             self.updated_devices |= ports

@@ -8,7 +8,8 @@ What differs from the base class, and why:
 * while uswitchd does not answer, nobody is asked and nothing is reported: a
   port's status in Neutron should not change because nobody can look;
 * it asks for everything again after anything that may have swallowed
-  notifications: a heartbeat that failed, a uswitchd that was restarted;
+  notifications: a heartbeat that failed, a uswitchd that was restarted; and
+  compares the ports' revisions now and then, for what nobody notices;
 * neutron-server hears at once that a uswitchd which was away answers again: it
   refuses to bind instances here until then;
 * a port whose binding is not active here (the target of a live migration) is
@@ -163,9 +164,18 @@ class UswitchAgentLoop(CommonAgentLoop):
         self.plugin_rpc.update_device_up(self.context, device, self.agent_id, cfg.CONF.host)
 
     def _plug(self, whole: bool) -> None:
-        """Make and delete the ports that Nova leaves to the agent (nova_plug = noop)."""
+        """Make and delete the ports that Nova leaves to the agent (nova_plug = noop).
+
+        The same answer of neutron-server shows which ports changed unnoticed: the next pass
+        asks about them, unless this one (``whole``) does so about all.
+        """
         announced, deleted = self.rpc_callbacks.take_ports()
-        if self.mgr.plugger.due(announced, deleted, whole=whole):
-            self.mgr.plugger.pulled(self.plugin_rpc.get_ports_by_vnic_type_and_host(
+        due = self.mgr.plugger.due(announced, deleted, whole=whole)
+        if self.mgr.revisions.due() or due:
+            ports = self.plugin_rpc.get_ports_by_vnic_type_and_host(
                 self.context, vnic_type="normal", host=cfg.CONF.host
-            ))  # fmt: skip
+            )
+            self.mgr.plugger.pulled(ports)
+            changed = self.mgr.revisions.changed(ports)
+            if not whole:
+                self.rpc_callbacks.mark(changed)
