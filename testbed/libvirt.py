@@ -194,6 +194,10 @@ class Libvirt:
                 return pid
         raise TestbedError("no libvirtd runs")
 
+    def inside(self, path: str) -> Path:
+        """A file as libvirtd sees it, which has a /run of its own."""
+        return Path(f"/proc/{self._libvirtd()}/root{path}")
+
     def qemu(self, name: str) -> int:
         """The process of a running domain, by our number."""
         word = f"guest={name},".encode()

@@ -83,6 +83,10 @@ class Bed:
             time.sleep(0.05)
         return port
 
+    def kept(self) -> list[Path]:
+        """What the hook keeps between two calls, in libvirtd's own /run."""
+        return list(self.host.libvirt.inside("/run/libvirt").glob("uswitch-hook-*"))
+
     def leaves_nothing(self, domain: Domain) -> None:
         """Neither port nor socket is left of a domain, soon (libvirt does not wait for the hook);
         the domain is forgotten."""
@@ -100,7 +104,7 @@ def bed() -> Iterator[Bed]:
         made.configure()
         running.libvirt.restart()
         yield made
-        assert running.ports() == set() and running.sockets() == set()
+        assert running.ports() == set() and running.sockets() == set() and not made.kept()
         assert running.libvirt.virsh("list", "--all", "--name").strip() == ""
 
 
@@ -254,3 +258,17 @@ def test_restore_finds_the_directory_of_this_host(bed: Bed) -> None:
     domain.destroy()
     bed.leaves_nothing(domain)
     elsewhere.rmdir()
+
+
+def test_a_start_that_libvirt_gives_up(bed: Bed) -> None:
+    """For a reason of its own, after it has called the hook: what the hook made goes again."""
+    disk = ("<disk type='block'><source dev='/dev/uswitch-none'/>"
+            "<target dev='vda' bus='virtio'/></disk>")
+    xml = bed.xml("hook-disk", 11).replace("</devices>", f"{disk}</devices>")
+    with pytest.raises(TestbedError, match="uswitch-none"):
+        bed.host.libvirt.start_domain(xml)
+    uuid = bed.host.libvirt.virsh("domuuid", "hook-disk").strip()
+    until(lambda: f"port {uuid}-{mac_of(11).replace(':', '')} deleted" in
+          bed.host.switch.log.read_text(), "the port was made and deleted")
+    bed.leaves_nothing(Domain(bed.host.libvirt, "hook-disk"))
+    until(lambda: not bed.kept(), "nothing is kept for a call that does not come")

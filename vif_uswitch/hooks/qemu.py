@@ -6,7 +6,8 @@ the domain's XML as standard input, and waits.  The shell script there leaves at
 once when there is no vhost-user interface, else it comes here.
 
     prepare           makes the ports; fails, and with it the start, where the guest
-                      would hang or be without a network
+                      would hang or be without a network.  The script lets libvirt go
+                      on meanwhile and gives the answer at the next call, start
     release           deletes them, while libvirt goes on; uswitchd removes a socket that QEMU left
     reconnect         makes those that are missing; never fails: libvirt would kill the guest
     migrate, restore  prints the XML with socket paths of this host, or nothing
@@ -62,8 +63,8 @@ RECONNECT_S = 1.0
 """The guest runs and is connected; libvirtd, which is starting, waits for the hook."""
 RELEASE_S = 30.0
 """Nobody waits: long enough for a uswitchd that is being restarted."""
-ENDED_VARIABLE = "USWITCH_ENDED_AT"
-"""When the guest ended, by /proc/uptime: the script there does not wait for ``release``."""
+CALLED_VARIABLE = "USWITCH_CALLED_AT"
+"""When libvirt called, by /proc/uptime: the script there lets us work while libvirt goes on."""
 NAME = "uswitch"
 
 
@@ -198,16 +199,15 @@ def prepare(domain: DomainXml, host: Host) -> int:
 
 
 def release(domain: DomainXml, host: Host) -> int:
-    ended = float(os.environ.get(ENDED_VARIABLE) or uptime())
-    for port in plan.release(domain, host.known(domain), ended):
+    for port in plan.release(domain, host.known(domain), called_at()):
         # As it was a moment ago or not at all: the guest may be starting again.
         delete(host, port["name"], port["external_ids"])
     return 0
 
 
-def uptime() -> float:
+def called_at() -> float:
     """Seconds after the host's start, as in /proc/uptime."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return float(os.environ.get(CALLED_VARIABLE) or time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def reconnect(domain: DomainXml, host: Host) -> int:
@@ -236,7 +236,7 @@ def move(domain: DomainXml, host: Host, xml: bytes) -> int:
 
 def make(host: Host, port: plan.Port, running: bool = False) -> None:
     """The port as wanted, unless one that was made by hand for the guest has its socket."""
-    port["external_ids"][ASKED_AT] = f"{uptime():.2f}"
+    port["external_ids"][ASKED_AT] = f"{called_at():.2f}"
     try:
         made = host.uswitchd.ask(lambda client: client.port_ensure(port, create_segments=True))
         plan.check_reachable(made["port"])

@@ -201,7 +201,7 @@ def test_release_comes_after_the_next_prepare(
         at = float(asked["external_ids"]["asked-at"])
         bed.ports = [bed.port(external_ids=asked["external_ids"])]
         for ended, deleted in ((at - 0.5, False), (at + 0.5, True)):
-            monkeypatch.setenv("USWITCH_ENDED_AT", f"{ended:.2f}")
+            monkeypatch.setenv("USWITCH_CALLED_AT", f"{ended:.2f}")
             assert run("release") == 0
             assert any(method == "port.delete" for method, _ in uswitchd.asked) == deleted
 

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,33 +29,54 @@ exit 3
 
 
 class Called:
-    """A python3 that notes how it was called."""
+    """The script, a directory for what it keeps, and a python3 that notes how it was called."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.kept = directory / "run"
+        self.kept.mkdir()
+        self.script = directory / "hook"
+        self.script.write_text(SHIM.read_text().replace("/run/libvirt", str(self.kept)))
         self.program = directory / "python3"
-        self.program.write_text(NOTING)
+        self.be(NOTING)
+
+    def be(self, text: str) -> None:
+        self.program.write_text(text)
         self.program.chmod(0o755)
 
-    def hook(self, operation: str, xml: str, alone: bool = False) -> int:
-        """``alone``: there is no other program than the shell and what this directory has."""
-        path = str(self.directory) if alone else f"{self.directory}:{os.environ['PATH']}"
-        return subprocess.run(
-            [SHELL, SHIM, "the domain", operation, "begin", "-"], input=xml.encode(), timeout=30,
-            check=False, capture_output=True, env={"PATH": path},
-        ).returncode  # fmt: skip
+    def call(self, operation: str, xml: str = VHOST, path: str = "") -> tuple[int, str]:
+        """Exit status and what it complains of."""
+        done = subprocess.run(
+            [SHELL, self.script, "the domain", operation, "begin", "-"], input=xml, timeout=30,
+            check=False, capture_output=True, text=True,
+            env={"PATH": path or f"{self.directory}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    def hook(self, operation: str, xml: str) -> int:
+        """Its status; prepare's is told by the next call."""
+        status, _ = self.call(operation, xml)
+        if operation != "prepare" or status:
+            return status
+        return self.call("start")[0]
 
     def wait(self) -> None:
         """Until it was called and has ended, which libvirt does not wait for at release."""
-        end = time.monotonic() + 30
         path = Path(f"{self.program}.stdin")
-        while not (path.exists() and path.stat().st_size):
-            assert time.monotonic() < end, "it was not called"
+        self.until(lambda: path.exists() and path.stat().st_size > 0)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
             time.sleep(0.01)
 
     def words(self) -> list[str]:
         path = Path(f"{self.program}.words")
         return path.read_text().splitlines() if path.exists() else []
+
+    def left(self) -> list[str]:
+        return sorted(path.name for path in self.kept.iterdir())
 
 
 @pytest.fixture
@@ -77,8 +100,7 @@ def test_libvirt_does_not_wait_for_a_release(called: Called) -> None:
     """Neither for its end nor for that of its output; when the guest ended goes with it."""
     fifo = called.directory / "held"
     os.mkfifo(fifo)
-    called.program.write_text(
-        f"#!/bin/sh\nread -r _ < {fifo}\necho $USWITCH_ENDED_AT > $0.stdin\n")
+    called.be(f"#!/bin/sh\nread -r _ < {fifo}\necho $USWITCH_CALLED_AT > $0.stdin\n")
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
     assert called.hook("release", VHOST) == 0
     after = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -89,19 +111,86 @@ def test_libvirt_does_not_wait_for_a_release(called: Called) -> None:
 
 
 @pytest.mark.skipif(Path("/opt/uswitch/bin/python3").exists(), reason="installed in /opt/uswitch")
-@pytest.mark.parametrize(("operation", "status"), [("prepare", 127), ("reconnect", 0)])
+def test_prepare_works_while_libvirt_goes_on(called: Called) -> None:
+    """And the last call before QEMU waits for it, and gives its answer."""
+    fifo = called.directory / "held"
+    os.mkfifo(fifo)
+    called.be(f"#!/bin/sh\nread -r _ < {fifo}\necho no port >&2\nexit 3\n")
+    assert called.call("prepare") == (0, "")
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(called.call, "start")
+        time.sleep(0.2)
+        assert not start.done()
+        fifo.write_text("go on\n")
+        assert start.result() == (3, "no port\n")
+    assert called.left() == []
+    assert called.call("start") == (0, "")  # of a domain without a prepare
+
+
+@pytest.mark.skipif(Path("/opt/uswitch/bin/python3").exists(), reason="installed in /opt/uswitch")
+@pytest.mark.parametrize("why", ["missing", "another's", "name too long"])
+def test_prepare_answers_itself_where_it_can_keep_nothing(called: Called, why: str) -> None:
+    if why == "missing":
+        called.kept.rmdir()
+    elif why == "another's":
+        if os.geteuid() != 0:
+            pytest.skip("needs root")
+        os.chown(called.kept, 65534, 65534)
+    else:
+        called.script.write_text(called.script.read_text().replace("uswitch-hook-", "x" * 255))
+    assert called.call("prepare")[0] == 3
+    assert not called.kept.exists() or called.left() == []
+    assert called.call("start") == (0, "")
+
+
+@pytest.mark.skipif(Path("/opt/uswitch/bin/python3").exists(), reason="installed in /opt/uswitch")
+def test_a_start_that_was_given_up_is_released(called: Called) -> None:
+    """libvirt found something else that is wrong: what prepare makes meanwhile goes, too."""
+    fifo = called.directory / "held"
+    os.mkfifo(fifo)
+    called.be('#!/bin/sh\necho "$5 $USWITCH_CALLED_AT" >> $0.words\n'
+              f'[ $5 = release ] || read -r _ < {fifo}\ncat > $0.stdin\n')
+    assert called.call("prepare") == (0, "")
+    assert called.call("release") == (0, "")
+    called.until(lambda: len(called.words()) == 1)
+    time.sleep(0.2)
+    assert [word.split()[0] for word in called.words()] == ["prepare"]
+    fifo.write_text("go on\n")
+    called.until(lambda: len(called.words()) == 2 and called.left() == [])
+    (_, asked), (_, ended) = (word.split() for word in called.words())
+    assert float(asked) < float(ended) < float(asked) + 5
+
+
+@pytest.mark.skipif(Path("/opt/uswitch/bin/python3").exists(), reason="installed in /opt/uswitch")
+def test_a_start_after_one_that_was_given_up(called: Called) -> None:
+    """Its answer is its own: the former one's is there, or is still to come."""
+    called.be("#!/bin/sh\nexit 5\n")
+    assert called.call("prepare") == (0, "")
+    called.until(lambda: len(called.left()) == 2)
+    called.be(NOTING)
+    assert called.call("prepare")[0] == 3
+    assert called.left() == []
+    assert called.call("start") == (0, "")
+
+
+@pytest.mark.skipif(Path("/opt/uswitch/bin/python3").exists(), reason="installed in /opt/uswitch")
+@pytest.mark.parametrize(("operation", "status"), [("prepare", 0), ("start", 127),
+                                                   ("reconnect", 0)])  # fmt: skip
 def test_without_python_guests_that_run_go_on(
     called: Called, operation: str, status: int
 ) -> None:
-    """libvirt kills a running guest whose hook fails at reconnect."""
+    """libvirt kills a running guest whose hook fails at reconnect; it does not start another."""
     called.program.unlink()
-    (called.directory / "cat").symlink_to(shutil.which("cat") or "/bin/cat")
-    assert called.hook(operation, VHOST, alone=True) == status
+    for tool in ("cat", "rm", "sleep"):
+        (called.directory / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
+    if operation == "start":
+        assert called.call("prepare", path=str(called.directory)) == (0, "")
+    assert called.call(operation, path=str(called.directory))[0] == status
 
 
 @pytest.mark.parametrize(("operation", "xml"), [
     ("prepare", PLAIN), ("release", PLAIN), ("prepare", ""),
-    ("start", VHOST), ("started", VHOST), ("stopped", VHOST), ("attach", VHOST), ("", VHOST),
+    ("started", VHOST), ("stopped", VHOST), ("attach", VHOST), ("", VHOST),
 ])
 def test_it_ends_without_python_for_all_others(called: Called, operation: str, xml: str) -> None:
     assert called.hook(operation, xml) == 0
@@ -113,11 +202,11 @@ def test_the_package_is_found_by_its_python(tmp_path: Path) -> None:
     (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (tmp_path / "python3").chmod(0o755)
     done = subprocess.run(
-        ["sh", SHIM, "vm1", "prepare", "begin", "-"], input="<vhostuser/>", timeout=60, check=False,
+        ["sh", SHIM, "vm1", "restore", "begin", "-"], input="<vhostuser/>", timeout=60, check=False,
         text=True, capture_output=True, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == ("uswitch: prepare of domain vm1: domain XML: begins with <vhostuser>,"
+    assert done.stderr == ("uswitch: restore of domain vm1: domain XML: begins with <vhostuser>,"
                            " not <domain>\n")
 
 
