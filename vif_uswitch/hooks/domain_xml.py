@@ -16,25 +16,23 @@ Standard library only.  Functions without I/O; any thread.
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
 from types import MappingProxyType
 
 from vif_uswitch.exceptions import InvalidInput
-from vif_uswitch.hooks import port_xml
+from vif_uswitch.hooks import port_xml, xml_tree
 from vif_uswitch.hooks.port_xml import Allowed, PortSettings, TrunkRow, canonical_mac
 from vif_uswitch.hooks.settings import HostSettings
+from vif_uswitch.hooks.xml_tree import Element
 from vif_uswitch.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, NoReturn
+    from typing import Any
 
 __all__ = ["Allowed", "DomainXml", "HostSettings", "Interface", "PortSettings", "TrunkRow",
            "canonical_mac", "external_ids", "parse_domain", "port_name", "settings_to_port",
            "with_paths"]  # fmt: skip
 
-XML_MAX = 4 * 2**20  # bytes; no longer string passes libvirt's own protocol
-DEPTH_MAX = 64
 INTERFACES_MAX = 1024
 VHOST_USER = "vhostuser"
 MODES = ("server", "client")
@@ -89,46 +87,25 @@ class DomainXml(NamedTuple):
 # ---- reading ----
 
 
-class _Bounded(ET.TreeBuilder):
-    """Refuses what libvirt never writes: a document type (entities), and deep nesting."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._depth = 0
-
-    def doctype(self, name: str, *_: object) -> NoReturn:
-        raise InvalidInput("domain XML", None, "has a document type", "Remove the DOCTYPE.")
-
-    def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
-        self._depth += 1
-        if self._depth > DEPTH_MAX:
-            raise InvalidInput("domain XML", None, f"is nested deeper than {DEPTH_MAX} elements")
-        return super().start(tag, attrs)
-
-    def end(self, tag: str, /) -> ET.Element:
-        self._depth -= 1
-        return super().end(tag)
-
-
 def parse_domain(text: bytes | str) -> DomainXml:
     """The domain; raises InvalidInput for XML that is none.
 
     What is wrong in the metadata is told apart by interface, see ``refused``.
     """
-    root = _parsed(text)
+    root = xml_tree.parse(text)
     if root.tag != "domain":
         raise InvalidInput("domain XML", None, f"begins with <{root.tag}>, not <domain>")
-    uuid = (root.findtext("uuid") or "").strip().lower()
+    uuid = _text(root, "uuid").strip().lower()
     if not _UUID.fullmatch(uuid):
         raise InvalidInput("uuid of the domain", uuid, "is no UUID", "Use 'virsh dumpxml'.")
-    found = root.findall("devices/interface")
+    found = root.findall("devices", "interface")
     if len(found) > INTERFACES_MAX:
         raise InvalidInput("domain XML", None, f"has more than {INTERFACES_MAX} interfaces")
     interfaces = tuple(_interface(element, number) for number, element in enumerate(found))
     metadata = root.find("metadata")
     ports, refused = port_xml.read_ports(metadata)
     return DomainXml(
-        name=root.findtext("name") or "",
+        name=_text(root, "name"),
         uuid=uuid,
         interfaces=interfaces,
         shared_memory=_shared_memory(root),
@@ -138,25 +115,17 @@ def parse_domain(text: bytes | str) -> DomainXml:
     )
 
 
-def _parsed(text: bytes | str) -> ET.Element:
-    if len(text) > XML_MAX:
-        raise InvalidInput("domain XML", None, f"is longer than {XML_MAX} bytes")
-    parser = ET.XMLParser(target=_Bounded())
-    try:
-        parser.feed(text)
-        root = parser.close()
-    except (ET.ParseError, ValueError, LookupError) as error:
-        raise InvalidInput("domain XML", None, f"cannot be read: {error}") from None
-    assert isinstance(root, ET.Element)
-    return root
+def _text(root: Element, tag: str) -> str:
+    found = root.find(tag)
+    return "" if found is None else found.text
 
 
-def _interface(element: ET.Element, number: int) -> Interface:
+def _interface(element: Element, number: int) -> Interface:
     def value(child: str, attribute: str) -> str:
         found = element.find(child)
-        return "" if found is None else found.get(attribute, "")
+        return "" if found is None else found.get(attribute) or ""
 
-    kind = element.get("type", "")
+    kind = element.get("type") or ""
     queues = value("driver", "queues")
     mac = value("mac", "address")
     return Interface(
@@ -174,12 +143,12 @@ def _interface(element: ET.Element, number: int) -> Interface:
     )
 
 
-def _shared_memory(root: ET.Element) -> bool:
+def _shared_memory(root: Element) -> bool:
     """libvirt's rule: all cells are shared, by their own word or by that of the whole."""
-    access = root.find("memoryBacking/access")
-    whole = "" if access is None else access.get("mode", "")
-    cells = root.findall("cpu/numa/cell")
-    return all(cell.get("memAccess", whole) == "shared" for cell in cells) if cells else (
+    access = root.find("memoryBacking", "access")
+    whole = "" if access is None else access.get("mode") or ""
+    cells = root.findall("cpu", "numa", "cell")
+    return all((cell.get("memAccess") or whole) == "shared" for cell in cells) if cells else (
         whole == "shared")  # fmt: skip
 
 

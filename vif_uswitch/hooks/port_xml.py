@@ -19,9 +19,9 @@ Standard library only.  Functions without I/O; any thread.
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
 
 from vif_uswitch.exceptions import InvalidInput
+from vif_uswitch.hooks.xml_tree import Element
 from vif_uswitch.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def canonical_mac(text: str | None, what: str) -> str:
 
 
 def read_ports(
-    metadata: ET.Element | None,
+    metadata: Element | None,
 ) -> tuple[dict[str, PortSettings], dict[str, InvalidInput]]:
     """(settings, refusals) of ``<metadata>``, both by MAC.
 
@@ -118,7 +118,7 @@ def read_ports(
     return settings, refused
 
 
-def read_port(element: ET.Element) -> PortSettings:
+def read_port(element: Element) -> PortSettings:
     """One ``<uswitch:port>``; raises InvalidInput for what is no such thing."""
     mac = canonical_mac(element.get("mac"), "mac of uswitch:port")
     found: dict[str, Any] = {}
@@ -142,14 +142,14 @@ def read_port(element: ET.Element) -> PortSettings:
     return PortSettings(mac, **found, **_children(element, mac))
 
 
-def _children(element: ET.Element, mac: str) -> dict[str, Any]:
+def _children(element: Element, mac: str) -> dict[str, Any]:
     """The trunk rows and the guard."""
     trunk: list[TrunkRow] = []
     pairs: list[Allowed] = []
     guarded = False
     for child in element:
         if len(child):
-            raise _unexpected(child[0].tag, _short(child.tag), "nothing")
+            raise _unexpected(next(iter(child)).tag, _short(child.tag), "nothing")
         if child.tag == TRUNK:
             vid, segment = _attributes(child, "vid", "segment")
             trunk.append(TrunkRow(_number("vid", vid or ""), segment or ""))
@@ -169,7 +169,7 @@ def _children(element: ET.Element, mac: str) -> dict[str, Any]:
     return {"trunk": tuple(trunk), "guard": tuple(pairs) if pairs or guarded else None}
 
 
-def _attributes(element: ET.Element, *names: str) -> tuple[str | None, ...]:
+def _attributes(element: Element, *names: str) -> tuple[str | None, ...]:
     """The values of those attributes; raises InvalidInput if there are others."""
     others = sorted(set(element.attrib) - set(names))
     if others:

@@ -43,12 +43,12 @@ from vif_uswitch.exceptions import (
 from vif_uswitch.hooks import plan, settings
 from vif_uswitch.hooks.domain_xml import (
     ASKED_AT,
-    XML_MAX,
     DomainXml,
     parse_domain,
     with_paths,
 )
 from vif_uswitch.hooks.settings import HostSettings
+from vif_uswitch.hooks.xml_tree import XML_MAX
 from vif_uswitch.records import TYPE_CHECKING
 
 if TYPE_CHECKING:

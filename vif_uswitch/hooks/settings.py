@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What holds for all domains of a host: ``/etc/uswitch/libvirt.conf``.
 
-An INI file with one section, ``[libvirt]``; each option, and the file itself,
-may be missing.  Read by the hook and by ``uswitchctl domain``.
+An INI file with one section, ``[libvirt]``, and one option a line; each option,
+and the file itself, may be missing.  Read by the hook and by ``uswitchctl domain``.
 
 Standard library only.
 """
@@ -12,10 +12,7 @@ from __future__ import annotations
 import os
 
 from vif_uswitch.exceptions import InvalidInput
-from vif_uswitch.records import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    import configparser
+from vif_uswitch.records import NamedTuple
 
 DEFAULT_PATH = "/etc/uswitch/libvirt.conf"
 PATH_VARIABLE = "USWITCH_LIBVIRT_CONF"
@@ -49,15 +46,7 @@ def load(path: str | None = None) -> HostSettings:
 
 def parse(text: str, path: str) -> HostSettings:
     """``path`` is for errors."""
-    import configparser  # not for a host without such a file: the hook starts with every guest
-
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(text, path)
-    except configparser.Error as error:
-        raise InvalidInput("file", path, " ".join(str(error).split())) from None
-    _refuse_unknown(parser, path)
-    options = dict(parser[SECTION]) if parser.has_section(SECTION) else {}
+    options = _options(text, path)
     return HostSettings(
         control_socket=_absolute(options, "control_socket", path),
         vhost_socket_dir=_absolute(options, "vhost_socket_dir", path),
@@ -66,17 +55,36 @@ def parse(text: str, path: str) -> HostSettings:
     )
 
 
-def _refuse_unknown(parser: configparser.ConfigParser, path: str) -> None:
-    """A word that is misspelt must not be taken for one that is not there."""
-    for section in parser.sections():
-        if section != SECTION:
-            raise InvalidInput("section", section, f"is unknown, in {path}", f"Use [{SECTION}].")
-    known = HostSettings._fields
-    names = [*parser.defaults(), *(parser[SECTION] if parser.has_section(SECTION) else ())]
-    for name in names:
-        if name not in known:
-            raise InvalidInput("option", name, f"is unknown, in {path}",
-                               f"There are: {', '.join(known)}.")
+def _options(text: str, path: str) -> dict[str, str]:
+    """What the file says.  A word that is misspelt must not be taken for one that is not there.
+
+    Importing configparser would take longer than all that is done with it, at each start of a
+    guest.
+    """
+    options: dict[str, str] = {}
+    begun = False
+    for number, raw in enumerate(text.splitlines(), 1):
+        line, where = raw.strip(), f"in line {number} of {path}"
+        if not line or line[0] in "#;":
+            continue
+        name, equals, value = line.partition("=")
+        name = name.strip()
+        if line[0] == "[":
+            if line != f"[{SECTION}]":
+                raise InvalidInput("section", line, f"is unknown, {where}", f"Use [{SECTION}].")
+            begun = True
+        elif not equals or not name:
+            raise InvalidInput("line", line, f"is no option, {where}", "Write: NAME = VALUE")
+        elif not begun:
+            raise InvalidInput("option", name, f"stands before [{SECTION}], {where}")
+        elif name not in HostSettings._fields:
+            raise InvalidInput("option", name, f"is unknown, {where}",
+                               f"There are: {', '.join(HostSettings._fields)}.")
+        elif name in options:
+            raise InvalidInput("option", name, f"is there twice, {where}", "Keep one.")
+        else:
+            options[name] = value.strip()
+    return options
 
 
 def _absolute(options: dict[str, str], name: str, path: str) -> str:

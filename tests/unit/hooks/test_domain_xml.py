@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vif_uswitch.exceptions import InvalidInput
-from vif_uswitch.hooks import domain_xml
+from vif_uswitch.hooks import domain_xml, xml_tree
 from vif_uswitch.hooks.domain_xml import Allowed, HostSettings, Interface, PortSettings, TrunkRow
 
 UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
@@ -106,7 +106,7 @@ def test_nova_is_known_by_its_metadata() -> None:
     ("<!DOCTYPE d [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]><domain>&b;</domain>", "document type"),
     ("<!DOCTYPE d SYSTEM 'file:///etc/passwd'><domain/>", "has a document type"),
     ("<domain>" + "<a>" * 100 + "</a>" * 100 + "</domain>", "nested deeper"),
-    ("<domain>" + " " * domain_xml.XML_MAX + "</domain>", "is longer than"),
+    ("<domain>" + " " * xml_tree.XML_MAX + "</domain>", "is longer than"),
     (domain(devices="<interface/>" * 1025), "more than 1024 interfaces"),
     (domain(devices="<interface><mac address='52:54'/></interface>"), "is no MAC address"),
 ])

@@ -12,7 +12,7 @@ import pytest
 
 from vif_uswitch.domain import tree
 from vif_uswitch.domain.settings import ports_element
-from vif_uswitch.hooks import port_xml
+from vif_uswitch.hooks import port_xml, xml_tree
 from vif_uswitch.hooks.domain_xml import Allowed, PortSettings, TrunkRow
 
 TOP = Path(__file__).resolve().parents[3]
@@ -80,9 +80,7 @@ BAD = [
 @pytest.mark.parametrize("metadata", GOOD)
 def test_what_is_right_is_valid(metadata: str, tmp_path: Path) -> None:
     assert valid(metadata, tmp_path)
-    root = ET.Element("metadata")
-    root.append(ET.fromstring(metadata))
-    assert port_xml.read_ports(root)[1] == {}
+    assert port_xml.read_ports(xml_tree.parse(f"<metadata>{metadata}</metadata>"))[1] == {}
 
 
 @needs_xmllint

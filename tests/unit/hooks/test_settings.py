@@ -32,12 +32,15 @@ def test_all_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("text", "complaint"), [
-    ("[libvirt", "conf"),
-    ("default_segment = lab", "conf"),
-    ("[libvirt]\n[libvirt]\n", "already exists"),
-    ("[libvirtd]\n", "section libvirtd: is unknown"),
+    ("[libvirt", r"section \[libvirt: is unknown, in line 1 of /etc/uswitch/libvirt.conf"),
+    ("\n# x\ndefault_segment = lab", r"stands before \[libvirt\], in line 3"),
+    ("[libvirt]\ndefault_segment: lab\n", "line default_segment: lab: is no option"),
+    ("[libvirt]\n= lab\n", "is no option, in line 2"),
+    ("[libvirt]\ndefault_segment = a\n  b\n", "line b: is no option, in line 3"),
+    ("[libvirt]\ndeadline_s = 1\ndeadline_s = 1\n", "deadline_s: is there twice, in line 3"),
+    ("[libvirtd]\n", r"section \[libvirtd\]: is unknown"),
     ("[libvirt]\ndefault_segmnt = lab\n", "option default_segmnt: is unknown"),
-    ("[DEFAULT]\ncolour = red\n", "option colour: is unknown"),
+    ("[DEFAULT]\ndefault_segment = lab\n", r"section \[DEFAULT\]: is unknown"),
     ("[libvirt]\nvhost_socket_dir = vhost\n", "vhost_socket_dir vhost: is no absolute path"),
     ("[libvirt]\ncontrol_socket = /run/\x1b.sock\n", "is no absolute path"),
     ("[libvirt]\ndeadline_s = soon\n", "deadline_s soon: is no number of seconds"),
@@ -48,6 +51,12 @@ def test_all_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_wrong_is_named(text: str, complaint: str) -> None:
     with pytest.raises(InvalidInput, match=complaint):
         parse(text, "/etc/uswitch/libvirt.conf")
+
+
+def test_how_it_may_be_written() -> None:
+    text = ("; one\n  # two\n[libvirt]\r\ncontrol_socket=/a=b\n\n"
+            "default_segment =  a # b \n[libvirt]\n")
+    assert parse(text, "x") == HostSettings("/a=b", "", "a # b", 5.0)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"#" * 70_000])
