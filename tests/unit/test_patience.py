@@ -10,13 +10,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.unit.scripted_uswitchd import Scripted
 from vif_uswitch import patience
-from vif_uswitch.client import Client, Json
+from vif_uswitch.client import Client
 from vif_uswitch.exceptions import (
     Busy,
     Conflict,
@@ -27,6 +27,9 @@ from vif_uswitch.exceptions import (
     Unavailable,
     USwitchError,
 )
+
+if TYPE_CHECKING:
+    from vif_uswitch.client import Json
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_silence_is_from_answer_to_answer(far: Far) -> None:
     far.answer = lambda number, request: [] if number in (3, 4, 5, 8) else [reply(request)]
     found = ping(far, patience=0.1, interval=0.002)
     assert (found.missing, found.gaps) == ((3, 4, 5, 8), 2)
-    assert found.silence >= 4 * 0.002
+    assert found.silence > 3 * 0.002  # four intervals; a sender that was late makes up for it
 
 
 def test_damaged_and_foreign(far: Far) -> None:
