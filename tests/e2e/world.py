@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 INSIDE = "USWITCH_E2E_INSIDE"
-STATE = Path("/srv")
+STATE, RUN = Path("/srv"), Path("/run")
 OVERLAID = ("/etc", "/var")
 LOCKED = 64 << 20  # bytes, as uswitchd.service has it
 KEPT = "/var/tmp"  # where the Makefile keeps logs and caches of a checkout that is closed to others
@@ -42,6 +42,15 @@ def impossible() -> str:
         return "/dev/net/tun is missing: load the module tun"
     if "overlay" not in Path("/proc/filesystems").read_text():
         return "no overlay file system: load the module overlay"
+    return hidden(Path(__file__).resolve(), Path(sys.prefix))
+
+
+def hidden(*needed: Path) -> str:
+    """Which of these paths is not to be seen inside; empty if they all are."""
+    for path in needed:
+        for new in (STATE, RUN):
+            if path.is_relative_to(new):
+                return f"{path} is hidden inside, {new} is another one there: clone it elsewhere"
     return ""
 
 
@@ -80,7 +89,7 @@ def become_first() -> None:
 def furnish() -> None:
     """Memory for ``STATE``, and directories of the system that may be written to."""
     mount("-t", "tmpfs", "-o", "size=12g,mode=755", "cloud", str(STATE))
-    mount("-t", "tmpfs", "-o", "mode=755", "run", "/run")
+    mount("-t", "tmpfs", "-o", "mode=755", "run", str(RUN))
     outside = STATE / "outside"
     outside.mkdir()
     mount("--bind", KEPT, str(outside))
