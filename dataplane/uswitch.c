@@ -436,9 +436,14 @@ int uswitch_ring_stop(struct uswitch *us, uint32_t port_id, uint32_t ring)
 int uswitch_ring_call(struct uswitch *us, uint32_t port_id, uint32_t ring, int call_fd)
 {
     struct port *p;
-    const int rc = vhost_ring(us, port_id, ring, &p);
+    int rc = vhost_ring(us, port_id, ring, &p);
 
-    return rc < 0 ? rc : vhost_port_ring_call(p, ring, call_fd);
+    if (rc < 0)
+        return rc;
+    nudge_arm(&us->nudge, WORKER_NUDGE_NS);
+    rc = vhost_port_ring_call(p, ring, call_fd);
+    nudge_disarm(&us->nudge);
+    return rc;
 }
 
 int uswitch_ring_enable(struct uswitch *us, uint32_t port_id, uint32_t ring, uint32_t enabled)

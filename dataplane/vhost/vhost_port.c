@@ -432,6 +432,7 @@ int vhost_port_ring_call(struct port *p, uint32_t ring, int call_fd)
         rcu_wait(); /* a worker may be about to write to it */
         close(fd);
     }
+    virtq_signal_resumed(vq);
     return 0;
 }
 

@@ -114,7 +114,11 @@ void vhost_port_ring_run(struct port *p, uint32_t ring, bool resumed);
  */
 int vhost_port_ring_stop(struct port *p, uint32_t ring);
 
-/* Exchange the call fd (-1: none), also of a running ring. Return: 0 or -errno. */
+/*
+ * Exchange the call fd (-1: none), also of a running ring; needs a nudge as above.  The new one is written once: a signal
+ * that went to the old one may have been heard by nobody, and a guest with event indices waits for no second one.
+ * Return: 0 or -errno.
+ */
 int vhost_port_ring_call(struct port *p, uint32_t ring, int call_fd);
 
 /* A ring that is not enabled moves nothing; no effect on a stopped ring. Return: 0 or -EINVAL. */

@@ -226,7 +226,7 @@ void virtq_mark_ring(const struct virtq *vq);
 void virtq_signal(struct virtq *vq);
 
 /*
- * The same for a ring taken over from a dead process, whose last signal may have been lost; not counted.
+ * The same where the last signal may have been lost, with a dead process or an old call fd; not counted.
  * Control thread, under its nudge (base/nudge.h).
  */
 void virtq_signal_resumed(struct virtq *vq);

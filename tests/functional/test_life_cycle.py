@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import select
 import struct
 import threading
 import time
@@ -243,3 +245,22 @@ def test_stop_of_a_ring_that_never_was(lab: Lab, witnesses: Witnesses) -> None:
     with contextlib.suppress(PeerClosed):
         assert len(front.ask(Req.GET_VRING_BASE, pack_state(TX, 0))) == 8
     witnesses.check()
+
+
+def test_a_new_call_fd_is_signalled(pair: tuple[Guest, Guest]) -> None:
+    """A guest that missed one on the old one would wait for ever: it asks for one at a time."""
+    a, b = pair
+    for index in (RX, TX):
+        ring = b.front.rings[index]
+        unheard = os.eventfd(0, os.EFD_NONBLOCK)
+        b.front.send(Req.SET_VRING_CALL, struct.pack("<Q", index), [unheard])
+        b.front.sync()
+        os.eventfd_read(unheard)
+        assert a.send(b, [b"unheard"]) == 1
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(ring.call_fd)
+        b.front.send(Req.SET_VRING_CALL, struct.pack("<Q", index), [ring.call_fd])
+        b.front.sync()
+        assert select.select([ring.call_fd], [], [], 5)[0], f"ring {index}: the guest sleeps on"
+        os.close(unheard)
+    assert len(b.front.recv_frames(2)) == 2
