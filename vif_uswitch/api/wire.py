@@ -44,7 +44,6 @@ METHODS = tuple(
     )
 )  # fmt: skip
 
-
 Id = str | int
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A vhost-user port: its socket, the one session on it, and the doing of what the session decides.
 
-The shell around ``dispatch.py``: it takes a connection from
-``endpoint.py``, hands on the messages of ``connection.py``,
-performs the actions that they lead to on the dataplane, and puts into escrow what a
-reply promises before the reply leaves.  One peer at a time: a second
+The shell around ``dispatch.py``: it takes a connection from ``endpoint.py``,
+hands on the messages of ``connection.py``, performs the actions that they lead
+to on the dataplane, and puts into escrow what a reply promises before the
+reply leaves.  One peer at a time: a second
 connection is closed at once, unless the first peer is already gone.
 """
 
