@@ -13,7 +13,8 @@ from tests.e2e.tenant import Tenant
 
 GUEST = "blue1"
 MIGRATE_SECONDS = 240.0
-PATHS = (Path("blue2", GUEST, "in its network"), Path("red1", GUEST, "over the router"))
+PATHS = (Path("blue2", GUEST, "in its network"),
+         Path("red1", GUEST, "over the router", routed=True))  # fmt: skip
 
 
 def migration(tenant: Tenant) -> None:
