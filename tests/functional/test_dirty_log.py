@@ -289,6 +289,34 @@ def test_rarp_does_not_take_a_pinned_address(lab: Lab, pair: tuple[Guest, Guest]
     assert b"for the owner" in got
 
 
+def test_a_pinned_address_follows_its_guest(lab: Lab, pair: tuple[Guest, Guest]) -> None:
+    """Out of the port that its guest leaves: as soon as its rings have stopped with its memory
+    copied, whoever announces it has it.  With a guest it is pinned again."""
+    peer, there = pair
+    here = lab.guest("migrating", macs=["52:54:00:aa:bb:cc"])
+    pinned = bytes.fromhex("525400aabbcc")
+
+    def who_gets(text: bytes) -> list[Guest]:
+        announce(there, pinned)
+        peer.send(pinned, [text])
+        return [one for one in (here, there)
+                if any(text in frame for _, frame in one.front.recv_frames(8, timeout=2, quiet=0.3))
+                ]  # fmt: skip
+
+    assert who_gets(b"it is pinned") == [here]
+    with DirtyLog(here.front) as log:
+        log.turn_on()
+        assert who_gets(b"it is copied") == [here]
+        bases = [here.front.stop_ring(ring) for ring in (RX, TX)]
+        assert who_gets(b"it has left") == [there]
+        log.turn_off()
+        for ring, base in zip((RX, TX), bases, strict=True):
+            here.front.setup_ring(ring, base)
+        here.front.enable()
+        here.front.sync()
+        assert who_gets(b"it is back") == [here]
+
+
 def test_rarp_flood(lab: Lab, witnesses: Witnesses) -> None:
     """10^4 of them: charged to the port's own flooding budget, and nobody else notices."""
     noisy = lab.guest("noise")

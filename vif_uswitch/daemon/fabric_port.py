@@ -73,6 +73,11 @@ class FabricPort:
     def port_id(self) -> int:
         return self.config.port_id
 
+    @property
+    def pins(self) -> tuple[bytes, ...]:
+        """The addresses that nobody else of this switch may have, as they are in force."""
+        return self.config.macs
+
     def news(self, event: Event) -> None:
         """The dataplane tells something about the port."""
         if event.kind == layout.EVENT_PORT_BROKEN:
@@ -131,8 +136,8 @@ class FabricPort:
             await dataplane.port_guard(self.port_id, config.guard)
         if config.tags:
             await dataplane.port_tags(self.port_id, rows(config))
-        if config.macs:
-            await dataplane.port_macs(self.port_id, config.macs)
+        if self.pins:
+            await dataplane.port_macs(self.port_id, self.pins)
         await self._replay(dataplane)
 
     async def _port_add(self, dataplane: Dataplane) -> None:
@@ -191,14 +196,25 @@ class FabricPort:
         elif config.tags != old.tags:
             await dataplane.port_tags(self.port_id, rows(config))
         if config.macs != old.macs:
-            await dataplane.port_macs(self.port_id, config.macs)
+            await dataplane.port_macs(self.port_id, self.pins)
 
     async def confirm(self) -> None:
-        """After an adoption: a port that shall have a guard has it, if it is there at all."""
+        """After an adoption: a port that shall have a guard has it, if it is there at all, and has
+        its addresses, which whoever was there before may have taken back (see ``VhostPort``)."""
         guard = self.config.guard
         async with self.lock:
             if guard is not None:
                 await self.ask(lambda dataplane: dataplane.port_guard(self.port_id, guard))
+            await self._tell_pins()
+
+    async def _tell_pins(self) -> None:
+        """Under the lock."""
+        if not self.config.macs:
+            return
+        try:
+            await self.ask(lambda dataplane: dataplane.port_macs(self.port_id, self.pins))
+        except DataplaneRefused as error:
+            self.say(f"its pinned addresses are not as they should be: {error}")
 
     async def _tell_guard(self, dataplane: Dataplane, old: PortConfig) -> None:
         """A guard and rows that change together: no segment ever sees the other one's guard."""

@@ -74,7 +74,7 @@ def send_rarp(session: Session, value: int) -> Part:
         raise Tolerable("the protocol feature RARP was not negotiated")
     if mac[0] & 1 or not any(mac):
         raise Tolerable(f"{mac.hex(':')} is no address of a single station")
-    if not any(ring.record.active for ring in session.rings):
+    if session.stopped:
         session.arrival.ask(mac)  # nothing can come from the port yet
         return
     try:

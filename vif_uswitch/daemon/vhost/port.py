@@ -56,6 +56,7 @@ class VhostPort(FabricPort):
         self._task: asyncio.Task[None] | None = None
         self._next: socket.socket | None = None  # came while a dead peer was being tidied up
         self._sessions = 0
+        self._departed = False
         self._closing = False
         self._err_writer: threading.Thread | None = None
 
@@ -188,8 +189,22 @@ class VhostPort(FabricPort):
 
     async def _handle(self, message: Message, fds: Fds) -> bytes | None:
         """Under the lock, which the connection holds."""
-        assert self.session is not None
-        return await self._perform_all(handle(self.session, message, fds))
+        session = self.session
+        assert session is not None
+        reply = await self._perform_all(handle(session, message, fds))
+        await self._follow_guest(session)
+        return reply
+
+    async def _follow_guest(self, session: Session) -> None:
+        """Lets go of the addresses of a guest that migrates, and has them again with a guest.
+
+        Before the answer that the last ring has stopped: the guest runs elsewhere after that,
+        and the segment must be able to learn where.
+        """
+        departed = session.departing or (self._departed and session.stopped)
+        if departed != self._departed:
+            self._departed = departed
+            await self._tell_pins()
 
     async def _perform_all(self, steps: Generator[Action, int, bytes | None]) -> bytes | None:
         try:
@@ -232,6 +247,11 @@ class VhostPort(FabricPort):
         return next_avail(self.session, self.page, ring)
 
     # ---- FabricPort ----
+
+    @property
+    def pins(self) -> tuple[bytes, ...]:
+        """None once the guest has left by live migration, until there is one again."""
+        return () if self._departed else self.config.macs
 
     async def _replay(self, dataplane: Dataplane) -> None:
         for slot in self._slots():
@@ -325,5 +345,6 @@ class VhostPort(FabricPort):
         found = adopt_session(self.config, self.page.busy, slots)
         if found is None:
             return ""
+        self._departed = found.session.departing
         self._start_session(found.session, found.sock, fresh=False)
         return found.reason

@@ -87,6 +87,17 @@ class Session:
         return len(up) == 2
 
     @property
+    def stopped(self) -> bool:
+        """Whether nobody serves any of its rings."""
+        return not any(ring.record.active for ring in self.rings)
+
+    @property
+    def departing(self) -> bool:
+        """Whether its guest is, or is about to be, on another host: its memory was being copied
+        there, and its rings have stopped."""
+        return self.recording is not None and self.stopped
+
+    @property
     def rings_used(self) -> list[Ring]:
         """Those that the peer ever spoke of."""
         return [ring for ring in self.rings if SLOT_RING + ring.index in self._used]
