@@ -75,24 +75,28 @@ def test_live_migration(cloud: Cloud, host2: Host) -> None:
     assert Path(binding["vif_details"]["vhostuser_socket"]).parent == host2.switch.vhost
     there = Guest(host2.switch, cloud.neutron.port(guest.id)).plug(start=False)
     until(lambda: cloud.nova.plugged(guest.id) > told, "Nova is told before the guest moves")
-    assert (there.show()["segment"], there.show()["macs"]) == (None, [])
+    assert (there.show()["segment"], there.show()["macs"]) == (network, [])
+    assert there.show()["guard"] == guest.show()["guard"]
     data = other.say(guest)
     other.send(data)
     assert guest.receive() == data, "its guest is still at the source"
 
-    # The guest has moved.
+    # It runs there, and Nova has not said so yet.
+    there.start()
+    hello = frames.arp(there.mac, there.ip, other.ip)
+    there.send(hello)
+    assert host2.wire.receive(frames.ETH_ARP) == (cloud.vlan(network), hello)
+    there.send(frames.arp(there.mac, "10.9.9.9", other.ip))
+    there.send(hello)
+    assert host2.wire.receive(frames.ETH_ARP) == (cloud.vlan(network), hello), "guarded"
+
+    # Nova says so.
     cloud.neutron.call("PUT", f"/ports/{guest.id}/bindings/host2/activate")
-    until(lambda: there.show()["segment"] == network, "wired at the destination")
-    assert there.show()["macs"] == [guest.mac.hex(":")]
+    until(lambda: there.show()["macs"] == [guest.mac.hex(":")], "at home at the destination")
     assert there.show()["guard"] == guest.show()["guard"]
     until(lambda: guest.show()["segment"] is None, "taken out at the source")
     assert guest.show()["macs"] == []
     cloud.neutron.wait_status(guest.id, "ACTIVE")
-    there.start()
-    hello = frames.arp(there.mac, there.ip, other.ip)
-    there.send(hello)
-    tag, got = host2.wire.receive(frames.ETH_ARP)
-    assert (tag, got) == (cloud.vlan(network), hello)
     there.unplug()
     until(lambda: len(host2.switch.client.segment_list()) == 0, "nothing is left at host2")
 

@@ -13,7 +13,8 @@ What differs from the base class, and why:
 * neutron-server hears at once that a uswitchd which was away answers again: it
   refuses to bind instances here until then;
 * a port whose binding is not active here (the target of a live migration) is
-  reported plugged and stays in no network, until the binding becomes active.
+  wired before its guest comes, without its address pinned, and reported plugged:
+  Nova makes the binding active some time after the guest runs here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from neutron_lib import constants
 from oslo_config import cfg
 
 from vif_uswitch.exceptions import DaemonUnreachable
-from vif_uswitch.ml2 import binding
+from vif_uswitch.ml2 import binding, wiring
 from vif_uswitch.ml2.compat import CommonAgentLoop
 from vif_uswitch.ml2.wirer import CutRefused, PortGone, Wirer
 
@@ -155,13 +156,31 @@ class UswitchAgentLoop(CommonAgentLoop):
             self.wirer.failed(device, "an unexpected error, see above")
 
     def _hold(self, device: str) -> None:
-        """Its guest is, or still is, on another host: no network, no pinned address here."""
-        if self.wirer.cut(device):
-            LOG.info("Port %s has moved to another host: taken out of its network", device)
+        """Its guest has moved to another host, or is still there and will come here."""
+        if self.wirer.has_left(device):
             return
         LOG.info("Port %s waits for its guest from another host", device)
-        # neutron-server passes this on to Nova although the port is not bound here.
-        self.plugin_rpc.update_device_up(self.context, device, self.agent_id, cfg.CONF.host)
+        details = self._details_of_expected(device)
+        if details is None or self.wirer.wire(details):
+            # neutron-server passes this on to Nova although the port is not bound here.
+            self.plugin_rpc.update_device_up(self.context, device, self.agent_id, cfg.CONF.host)
+
+    def _details_of_expected(self, device: str) -> Json | None:
+        """None if they cannot be known: then the port is in no network until its guest is bound."""
+        found = [port for port in self._ports_here() if port["id"] == device]
+        if not found:
+            return None
+        network = self.plugin_rpc.get_network_details(
+            self.context, found[0]["network_id"], self.agent_id, cfg.CONF.host
+        )
+        return wiring.details_of(found[0], network)
+
+    def _ports_here(self) -> list[Json]:
+        """All that have a binding on this host, active or not."""
+        ports: list[Json] = self.plugin_rpc.get_ports_by_vnic_type_and_host(
+            self.context, vnic_type="normal", host=cfg.CONF.host
+        )
+        return ports
 
     def _plug(self, whole: bool) -> None:
         """Make and delete the ports that Nova leaves to the agent (nova_plug = noop).
@@ -172,9 +191,7 @@ class UswitchAgentLoop(CommonAgentLoop):
         announced, deleted = self.rpc_callbacks.take_ports()
         due = self.mgr.plugger.due(announced, deleted, whole=whole)
         if self.mgr.revisions.due() or due:
-            ports = self.plugin_rpc.get_ports_by_vnic_type_and_host(
-                self.context, vnic_type="normal", host=cfg.CONF.host
-            )
+            ports = self._ports_here()
             self.mgr.plugger.pulled(ports)
             changed = self.mgr.revisions.changed(ports)
             if not whole:

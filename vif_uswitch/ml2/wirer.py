@@ -53,6 +53,7 @@ class Wirer:
         self._failures: dict[str, tuple[int, str]] = {}  # how often, why
         self._due: dict[str, float] = {}  # when to try again
         self._nudges: Counter[str] = Counter()
+        self._left: dict[str, int] = {}  # ports whose guest has moved away: when each was made
         self._all_segments = True  # look for segments that were left behind
 
     # ---- what there is ----
@@ -162,11 +163,27 @@ class Wirer:
         self._all_segments |= bool(steps)
         return bool(steps)
 
+    def has_left(self, name: str) -> bool:
+        """Whether the port's guest was here, and is on another host now; the port is then in no
+        network any more.  Raises as ``cut()`` does.
+
+        Only a port with a guest has its address pinned.
+        """
+        port = self.switch.view.ports.get(name)
+        if port is None:
+            return False
+        made: int = port.get("created_us", 0)
+        if port["segment"] is not None and port["macs"] and self.cut(name):
+            LOG.info("Port %s has moved to another host: taken out of its network", name)
+            self._left[name] = made
+        return self._left.get(name) == made
+
     def gone(self, names: Iterable[str]) -> None:
         """These ports have left the switch."""
         for name in names:
             self._forget(name)
             self._nudges.pop(name, None)
+            self._left.pop(name, None)
         self._all_segments = True
 
     def _forget(self, name: str) -> None:

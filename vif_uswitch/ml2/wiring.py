@@ -32,6 +32,10 @@ Row = tuple[str, int | None]
 PINNED_NETWORK_OWNERS = ("network:dhcp", "network:router_interface")
 """Owners of Neutron's ports whose MAC is on one host only; others are on several (HA, DVR)."""
 
+NO_ACTIVE_BINDING = "no_active_binding"
+"""Of details: the port's guest is on another host yet.  It is wired as if it were here, but its
+MAC is left to be learned."""
+
 
 @dataclass(frozen=True, slots=True)
 class SetPort:
@@ -188,6 +192,8 @@ def _map(row: Row, network: str, view: View) -> list[Step]:
 
 
 def _pinned(details: Mapping[str, Any]) -> list[str]:
+    if details.get(NO_ACTIVE_BINDING):
+        return []
     owner = str(details.get("device_owner") or "")
     pinned = not owner.startswith("network:") or owner in PINNED_NETWORK_OWNERS
     return [guard.normal_mac(details["mac_address"])] if pinned else []
@@ -214,6 +220,26 @@ def _differences(port: Json, wanted: Json) -> Json:
     if [mac.lower() for mac in port["macs"]] != wanted["macs"]:
         changes["macs"] = wanted["macs"]
     return changes
+
+
+def details_of(port: Mapping[str, Any], network: Mapping[str, Any]) -> Json | None:
+    """What ``wire()`` needs of a port whose guest comes here from another host.
+
+    Neutron tells details only where a port's binding is active; these are made of the resources.
+    None for a network of several segments: which one this host has, the active binding says.
+    """
+    if network.get("segments"):
+        return None
+    of_port = ("network_id", "mac_address", "fixed_ips", "allowed_address_pairs", "device_owner",
+               "port_security_enabled", "admin_state_up")  # fmt: skip
+    return {
+        "device": port["id"],
+        NO_ACTIVE_BINDING: True,
+        "mtu": network.get("mtu"),
+        **{key: network.get(f"provider:{key}") for key in ("network_type", "physical_network",
+                                                           "segmentation_id")},
+        **{key: port[key] for key in of_port if key in port},
+    }  # fmt: skip
 
 
 # ---- and out of it ----

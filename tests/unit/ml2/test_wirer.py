@@ -132,6 +132,51 @@ def test_a_cut_while_nobody_answers_or_the_port_is_gone(
         wirer.cut(PORT)
 
 
+def expected() -> dict[str, object]:
+    return details(no_active_binding=True)
+
+
+def test_a_port_whose_guest_has_left_is_cut_and_known(control: FakeControl, wirer: Wirer) -> None:
+    """It was pinned, so its guest was here; whoever asks again does not wire it for another."""
+    assert not wirer.has_left(PORT), "nobody was here yet"
+    wirer.wire(details())
+    assert wirer.has_left(PORT)
+    assert (control.ports[PORT]["segment"], control.ports[PORT]["macs"]) == (None, [])
+    wirer.devices()
+    calls = len(control.calls)
+    assert wirer.has_left(PORT)
+    assert len(control.calls) == calls
+
+
+def test_a_port_that_waits_for_its_guest_has_not_been_left(
+    control: FakeControl, wirer: Wirer
+) -> None:
+    wirer.wire(expected())
+    assert (control.ports[PORT]["segment"], control.ports[PORT]["macs"]) == (NET, [])
+    assert not wirer.has_left(PORT)
+    wirer.sweep(whole=True)
+    assert control.ports["up0"]["trunk"], "the network of a port that waits stays"
+    wirer.wire(details())
+    assert control.ports[PORT]["macs"] == [MAC]
+    assert wirer.has_left(PORT)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_guest_that_comes_back_finds_a_new_port(
+    control: FakeControl, wirer: Wirer, seen: bool
+) -> None:
+    """Plugged again, whether or not anybody looked while it was gone."""
+    wirer.wire(details())
+    assert wirer.has_left(PORT)
+    again = {**control.ports.pop(PORT), "created_us": 2}
+    if seen:
+        wirer.devices()
+        wirer.gone([PORT])
+    control.ports[PORT] = again
+    wirer.devices()
+    assert not wirer.has_left(PORT)
+
+
 def test_an_operator_s_port_is_never_touched(control: FakeControl, wirer: Wirer) -> None:
     """Whatever its name."""
     control.ports[PORT2] = port(PORT2, segment="blue", macs=[MAC], external_ids={})

@@ -149,6 +149,52 @@ def test_refused_with_a_reason() -> None:
         wiring.wire(details(PORT2), seen, PHYSNETS)
 
 
+# ---- a guest that comes from another host ----
+
+
+def resources(**more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The port and its network as neutron-server's resources, not details."""
+    told = details(**more)
+    of_network = ("network_type", "physical_network", "segmentation_id")
+    of_port = {key: value for key, value in told.items() if key not in (*of_network, "mtu")}
+    network = {f"provider:{key}": told[key] for key in of_network}
+    return {**of_port, "id": PORT, "status": "ACTIVE"}, {**network, "id": NET, "mtu": told["mtu"]}
+
+
+def test_it_finds_all_but_its_pinned_address() -> None:
+    pair = {"mac_address": "fa:16:3e:00:00:99", "ip_address": "10.0.0.9"}
+    port_, network = resources(allowed_address_pairs=[pair])
+    expected = wiring.details_of(port_, network)
+    assert expected is not None
+    fresh = view(port(PORT, macs=[MAC]), uplink("up0"))
+    steps = wiring.wire(expected, fresh, PHYSNETS)
+    at_home = wiring.wire(details(allowed_address_pairs=[pair]), view(port(PORT), uplink("up0")),
+                          PHYSNETS)  # fmt: skip
+    assert steps[0] == at_home[0] == MapRow("up0", 101, NET)
+    assert isinstance(steps[1], SetPort) and isinstance(at_home[1], SetPort)
+    assert steps[1].changes == {**at_home[1].changes, "macs": []}
+
+
+def test_without_the_extensions_it_is_guarded() -> None:
+    """A resource that does not say whether a port is to be secured, or lacks its pairs."""
+    port_, network = resources()
+    del port_["port_security_enabled"], port_["allowed_address_pairs"]
+    expected = wiring.details_of(port_, network)
+    assert expected is not None and guard.same(guard.guard_of(expected), GUARD)
+
+
+def test_a_network_of_several_segments_has_to_wait() -> None:
+    port_, network = resources()
+    assert wiring.details_of(port_, {**network, "segments": [{}, {}]}) is None
+
+
+def test_one_that_cannot_be_wired_does_not_get_its_address_by_that() -> None:
+    port_, network = resources()
+    expected = wiring.details_of(port_, network)
+    assert expected is not None
+    assert wiring.protect(expected, view(wired(macs=[]))) == []
+
+
 # ---- protect ----
 
 
