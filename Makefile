@@ -49,7 +49,8 @@ SOURCES += $(shell find vif_uswitch \( -name '*.py' -o -name '*.json' \) -print)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-build setup-demo setup-test setup-bench build demo demo-stop test check-vfio check-libvirt check-openstack openstack lint fuzz prove bench docs \
+.PHONY: help setup setup-build setup-demo setup-test setup-bench setup-desktop build demo demo-stop test \
+	check-vfio check-libvirt check-virt-manager check-openstack openstack lint fuzz prove bench docs \
 	releasenotes genconfig clean distclean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -57,7 +58,7 @@ endif
 help: ## this list
 	@echo "vif-uswitch: a packet switch for virtual machines in userspace"
 	@echo
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-26s %s\n", $$1, $$2}'
 	@echo
 	@echo "Virtual environment: $(VENV)"
 	@echo "PYTHON=$(PYTHON) and VENV= may be given; see CONTRIBUTING.rst."
@@ -67,6 +68,9 @@ setup: ## install the host packages of bindep.txt that are missing (root, or sud
 
 setup-build setup-demo setup-test setup-bench:
 	@$(PYTHON) tools/setup_host.py build $(filter-out build,$(@:setup-%=%))
+
+setup-desktop:
+	@$(PYTHON) tools/setup_host.py build test desktop
 
 build: $(VENV)/.installed ## compile the dataplane, install everything into the virtual environment
 
@@ -85,6 +89,10 @@ check-vfio: setup-test build ## drivers for VFIO in a nested host with an IOMMU 
 
 check-libvirt: setup-test build ## all tests with libvirt and no cloud, those that make test leaves out too (T="migration"; root)
 	@$(VENV)/bin/python -m pytest -v --tb=short $(LIBVIRT) $(if $(T),-k "$(T)")
+
+check-virt-manager: setup-desktop build ## a page's steps in a real virt-manager, on a display in memory (root)
+	@USWITCH_DESKTOP_LOGS=$(abspath $(LOGS))/virt-manager $(VENV)/bin/python -m pytest -v --tb=short \
+		tests/functional/test_virt_manager.py
 
 check-openstack: setup-test openstack ## real Nova, Neutron, os-vif and libvirtd (RELEASE=previous: the release before; T=...)
 	@$(OPENSTACK)/bin/python -m pytest $(PYTEST) --tb=short tests/openstack $(if $(T),-k "$(T)")

@@ -51,6 +51,7 @@ def test_our_own_file() -> None:
     assert {"gcc", "python3-venv", "liburcu-dev"} <= build
     assert {"clang-tidy", "qemu-system-x86"} <= test
     assert "clang-tidy" not in build
+    assert not {"virt-manager", "xvfb"} & (build | test), "a desktop is the profile desktop's alone"
 
 
 class Host:
