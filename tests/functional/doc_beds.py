@@ -212,7 +212,8 @@ class SystemBed(Bed):
         super().__init__()
         self.host = host
         self.hide(kvm)  # libvirtd asks QEMU at its start, and keeps the answer in its cache
-        self.run("root", "mkdir -p /var/cache/libvirt; mount -t tmpfs tmpfs /var/cache/libvirt")
+        for path in ("/var/cache/libvirt", "/var/log/libvirt"):  # this machine's own are elsewhere
+            self.run("root", f"mkdir -p {path}; mount -t tmpfs tmpfs {path}")
         host.run("rm", "/opt/uswitch")  # a link to this environment, which has no data files
         session.install(host.at("/opt/uswitch"))
         programs = " ".join(f"/opt/uswitch/bin/{name}" for name in session.PROGRAMS)
