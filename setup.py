@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import setuptools
+from cffi.setuptools_ext import cffi_modules
 
 HERE = pathlib.Path(__file__).resolve().parent
 FALLBACK_VERSION = "0.0.0"  # what pbr says where no tag is in reach
@@ -36,4 +37,20 @@ if not ("PBR_VERSION" in os.environ or (HERE / "PKG-INFO").exists() or git_answe
 # pbr imports BuildDataplane, which setup.cfg names, from the tree it builds.
 sys.path.insert(0, str(HERE))
 
-setuptools.setup(pbr=True, cffi_modules=["vif_uswitch/_dataplane_build.py:ffibuilder"])
+
+class Distribution(setuptools.Distribution):
+    """cffi's part comes last.
+
+    As a keyword beside pbr's it would come before it or after it, as the file
+    system lists the two packages; and pbr replaces the commands it finds, that
+    of cffi, which makes the C source, included.
+    """
+
+    def finalize_options(self):
+        done = hasattr(self, "_pbr_initialized")  # pbr calls this once more, from within
+        super().finalize_options()
+        if not done:
+            cffi_modules(self, "cffi_modules", ["vif_uswitch/_dataplane_build.py:ffibuilder"])
+
+
+setuptools.setup(pbr=True, distclass=Distribution)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from cffi import FFI
 
@@ -106,3 +109,27 @@ def test_assertions_bodies_and_harmless_attributes_vanish() -> None:
 def test_what_cffi_would_misread_is_refused(body: str, complaint: str) -> None:
     with pytest.raises(build.HeaderError, match=complaint):
         parsed(body)
+
+
+ORDERED = """
+import sys
+from unittest import mock
+import distutils.core, setuptools.dist
+metadata, last = setuptools.dist.metadata, sys.argv[1]
+listed = metadata.entry_points
+def ordered(**wanted):
+    return sorted(listed(**wanted), key=lambda point: point.name == last)
+with mock.patch.object(metadata, "entry_points", ordered):
+    made = distutils.core.run_setup("setup.py", ["build_ext"], stop_after="init")
+command = made.get_command_class("build_ext")
+print([one.__name__ for one in command.__mro__[:2]], len(made.ext_modules))
+"""
+
+
+@pytest.mark.parametrize("last", ["pbr", "cffi_modules"])
+def test_the_extension_is_made_in_whichever_order_packages_are_listed(last: str) -> None:
+    """The order is a file system's: another one where pip unpacks into a tmpfs."""
+    done = subprocess.run([sys.executable, "-c", ORDERED, last], cwd=build.ROOT,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "['build_ext_make_mod', 'BuildDataplane'] 1"
