@@ -38,7 +38,7 @@ TOP = Path(__file__).resolve().parents[1]
 RUN_SECONDS = 60.0
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 SYSTEMD = "/lib/systemd/systemd"
-PROGRAMS = ("uswitchctl", "uswitch-uplink")  # as doc/source/install.rst links them
+PROGRAMS = ("uswitchctl", "uswitch-uplink", "uswitch-xdp")  # as doc/source/install.rst links them
 # $1 directory, $2 uid, $3 "manager" or "".  Then it collects what was orphaned in there.
 ENTER = """
 set -e
