@@ -5,10 +5,12 @@
         host.systemctl("restart", "uswitchd")
 
 systemd is pid 1 of a pid namespace, with its own mounts, control groups and
-network; it finds our unit and a target, and nothing else of this host's.
-/etc, /opt and /var/lib are layers in memory over the real ones, and /opt/uswitch
-is this interpreter's environment.  Users and directories are made by the
-shipped files.  Root only; ``why_not()`` says what else is missing.
+network; it finds our unit and the targets that units name, and nothing else of
+this host's.  What is written to (``LAYERS``) are layers in memory over the real
+directories, and /opt/uswitch is this interpreter's environment.  Users and
+directories are made by the shipped files.  Without a unit nothing of ours is
+there: a host on which somebody installs it.  Root only; ``why_not()`` says what
+else is missing.
 """
 
 from __future__ import annotations
@@ -25,19 +27,23 @@ from types import TracebackType
 
 TOP = Path(__file__).resolve().parents[2]
 SYSTEMD = "/lib/systemd/systemd"
-UNITS = "/run/units"
-LAYERS = ("/etc", "/opt", "/var/lib")
+UNITS = "/run/units"  # the test's own; an administrator's are in ETC_UNITS, and found as well
+ETC_UNITS = "/etc/systemd/system"
+LAYERS = ("/etc", "/opt", "/root", "/srv", "/var/lib")
 NAMESPACES = ("--mount", "--pid", "--cgroup", "--net", "--ipc", "--uts")
 READY_SECONDS = 60.0
-# Nothing else of a system is there to depend on, nor a journal; and a test does not wait 30 s.
-DROP_IN = """[Unit]
-DefaultDependencies=no
-[Service]
+# There is no journal, and a test does not wait 30 s.
+DROP_IN = """[Service]
 WatchdogSec=5
 StandardOutput=append:/run/uswitchd.log
 StandardError=append:/run/uswitchd.log
 """
-TARGET = "[Unit]\nDefaultDependencies=no\nWants=uswitchd.service\n"
+# What units depend on, and are enabled for; of a system's own units there are none.
+TARGETS = {
+    "default": "Wants=multi-user.target sockets.target\nAfter=multi-user.target\n",
+    **dict.fromkeys(("basic", "local-fs", "multi-user", "network-online", "network-pre",
+                     "shutdown", "sockets", "sysinit"), ""),
+}  # fmt: skip
 QEMU_USER = "g kvm -\nu libvirt-qemu - - / -\nm libvirt-qemu kvm\n"
 
 
@@ -66,9 +72,9 @@ def why_not() -> str:
 
 
 class SystemdHost:
-    """``unit``: the text of uswitchd.service, the shipped one or a changed one."""
+    """``unit``: the text of uswitchd.service, shipped or changed; without one nothing of ours."""
 
-    def __init__(self, name: str, unit: str) -> None:
+    def __init__(self, name: str, unit: str = "") -> None:
         mounted = cgroup_mount()
         assert mounted is not None
         self._group = mounted / f"uswitch-{name}-{os.getpid()}"
@@ -113,16 +119,17 @@ class SystemdHost:
     def _wait_ready(self) -> None:
         assert self._outside is not None
         children = Path(f"/proc/{self._outside.pid}/task/{self._outside.pid}/children")
+        what = "uswitchd" if self._unit else "default.target"
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             assert self._outside.poll() is None, "systemd has ended"
             found = children.read_text().split()
             if found and self._is_systemd(int(found[0])):
                 self.pid = int(found[0])
-                if self.show("ActiveState") == "active":
+                if self.show("ActiveState", what) == "active":
                     return
             time.sleep(0.1)
-        raise AssertionError(f"uswitchd is not active: {self.log()}")
+        raise AssertionError(f"{what} is not active: {self.log()}")
 
     @staticmethod
     def _is_systemd(pid: int) -> bool:
@@ -136,10 +143,14 @@ class SystemdHost:
         """A path inside, as it is reached from here."""
         return Path(f"/proc/{self.pid}/root{path}")
 
+    def enter(self) -> list[str]:
+        """Words before a command line that run it inside, as root."""
+        return ["nsenter", "-t", str(self.pid), "-m", "-p", "-C", "-n", "-i", "-u"]
+
     def run(self, *command: str, check: bool = True) -> str:
         """What a command writes that is run inside, as root."""
         done = subprocess.run(
-            ["nsenter", "-t", str(self.pid), "-m", "-p", "-C", "-n", "-i", "-u", *command],
+            [*self.enter(), *command],
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0 or not check, (command, done.stdout, done.stderr, self.log())
@@ -148,9 +159,9 @@ class SystemdHost:
     def systemctl(self, *words: str) -> str:
         return self.run("systemctl", "--no-pager", *words)
 
-    def show(self, name: str) -> str:
-        """A property of uswitchd's unit."""
-        return self.run("systemctl", "show", "uswitchd", "-P", name, check=False).strip()
+    def show(self, name: str, unit: str = "uswitchd") -> str:
+        """A property of a unit."""
+        return self.run("systemctl", "show", unit, "-P", name, check=False).strip()
 
     def log(self) -> str:
         with contextlib.suppress(OSError):
@@ -191,6 +202,8 @@ def file_systems() -> None:
         os.makedirs(work)
         options = f"lowerdir={path},upperdir={upper},workdir={work}"
         do("mount", "-t", "overlay", "overlay", "-o", options, path)
+    os.makedirs(ETC_UNITS, exist_ok=True)
+    do("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", ETC_UNITS)
     if os.path.ismount("/sys/fs/cgroup"):
         do("umount", "-R", "/sys/fs/cgroup")
     do("mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
@@ -198,28 +211,38 @@ def file_systems() -> None:
     do("mount", "-o", "remount,bind,ro", "/proc/sys")
 
 
+def furnish() -> None:
+    """What a host has before anything of ours: QEMU's user, and targets; whatever is here."""
+    for name in ("uswitch", "uswitch-control"):  # of a switch that this machine has
+        subprocess.run(["userdel", "-f", name], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["groupdel", "-f", name], check=False, stderr=subprocess.DEVNULL)
+    do("rm", "-rf", "/opt/uswitch", "/etc/uswitch", "/var/lib/uswitch")
+    do("systemd-sysusers", "-", stdin=QEMU_USER)
+    for name, more in TARGETS.items():
+        write(f"{UNITS}/{name}.target", f"[Unit]\nDefaultDependencies=no\n{more}")
+    write(f"{UNITS}/uswitchd.service.d/test.conf", DROP_IN)
+
+
 def install(unit: str) -> None:
     """As doc/source/install.rst has it."""
-    do("rm", "-rf", "/opt/uswitch")
     os.symlink(sys.prefix, "/opt/uswitch")
-    do("systemd-sysusers", "-", stdin=QEMU_USER)
     do("systemd-sysusers", str(TOP / "etc/sysusers.d/uswitch.conf"))
     do("systemd-tmpfiles", "--create", str(TOP / "etc/tmpfiles.d/uswitch.conf"))
     write("/etc/uswitch/uswitchd.conf", "[DEFAULT]\ncontrol_group = uswitch-control\n")
-    for directory in (UNITS, "/etc/systemd/system"):
-        write(f"{directory}/uswitchd.service", unit)
-    wants = Path("/etc/systemd/system/multi-user.target.wants")
-    wants.mkdir(exist_ok=True)
-    (wants / "uswitchd.service").symlink_to("/etc/systemd/system/uswitchd.service")
-    write(f"{UNITS}/uswitchd.service.d/test.conf", DROP_IN)
-    write(f"{UNITS}/default.target", TARGET)
+    write(f"{ETC_UNITS}/uswitchd.service", unit)
+    wants = Path(ETC_UNITS, "multi-user.target.wants")
+    wants.mkdir()
+    (wants / "uswitchd.service").symlink_to(f"{ETC_UNITS}/uswitchd.service")
 
 
 def main(argv: Sequence[str]) -> None:
     unit = Path(argv[0]).read_text(encoding="utf-8")
     file_systems()
-    install(unit)
-    environment = {"PATH": "/usr/sbin:/usr/bin", "SYSTEMD_UNIT_PATH": UNITS, "container": "test"}
+    furnish()
+    if unit:
+        install(unit)
+    environment = {"PATH": "/usr/sbin:/usr/bin", "SYSTEMD_UNIT_PATH": f"{UNITS}:{ETC_UNITS}",
+                   "container": "test"}  # fmt: skip
     log = os.open("/run/systemd.log", os.O_WRONLY | os.O_CREAT, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
