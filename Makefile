@@ -28,8 +28,8 @@ LOCK = flock $(STATE)/lock
 RELEASE ?= newest
 PYTEST ?= -v
 OPENSTACK := $(abspath $(STATE))/openstack/$(RELEASE)
-# Where a libvirtd runs without a cloud, pages whose blocks are executed included.
-LIBVIRT = $(wildcard tests/functional/test_libvirt_*.py tests/functional/test_doc_shell.py)
+# Where a libvirtd runs without a cloud, and what the documentation tells its readers to type.
+LIBVIRT = $(wildcard tests/functional/test_libvirt_*.py tests/functional/test_doc_*.py)
 # All services of a cloud, for "make e2e".
 E2E := $(abspath $(STATE))/openstack/e2e
 
@@ -87,7 +87,7 @@ check-vfio: setup-test build ## drivers for VFIO in a nested host with an IOMMU 
 	@USWITCH_VFIO_LOGS=$(abspath $(LOGS))/vfio $(VENV)/bin/python -m pytest -v --tb=short tests/vfio $(if $(T),-k "$(T)")
 	@echo "logs of the nested host: $(LOGS)/vfio"
 
-check-libvirt: setup-test build ## all tests with libvirt and no cloud, those that make test leaves out too (T="migration"; root)
+check-libvirt: setup-test build ## libvirt without a cloud, and the documentation's commands: all tests of both (T="migration"; root)
 	@$(VENV)/bin/python -m pytest -v --tb=short $(LIBVIRT) $(if $(T),-k "$(T)")
 
 check-virt-manager: setup-desktop build ## a page's steps in a real virt-manager, on a display in memory (root)

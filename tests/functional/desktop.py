@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program on a display in memory, inside a bed (doc_beds.py), used by the names that it shows.
+"""A program on a display in memory, inside a bed (doc_bed.py), used by the names that it shows.
 
     with Desktop(bed, ["virt-manager", "--no-fork"], logs) as desktop:
         desktop.press("Edit", "Preferences")
@@ -23,7 +23,7 @@ from typing import Any
 
 from testbed import TestbedError
 
-from .doc_beds import Bed
+from .doc_bed import Bed
 
 HAND = Path(__file__).with_name("screen_hand.py")
 PYTHON = "/usr/bin/python3"  # Debian's, which has python3-gi

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The literal blocks of a page of doc/source, and what its comments say is to be done with each.
+"""The literal blocks of a page, and what its comments say is to be done with each.
 
 A mark is a comment of reStructuredText, so that no reader sees it.  It stands
 before the block (a paragraph of text may come between) and concerns that one:
 
-    .. bed: session               once a page: what stands ready (doc_beds.py); its name and no more
+    .. bed: session               what stands ready from here on (doc_bed_host.py and
+                                  doc_bed_libvirt.py); where another one follows, all that was
+                                  done before is gone
     .. run: user                  typed by that user (user or root, of the bed) into a shell that
-                                  ends at the first failure
+                                  ends at the first failure.  A user has one terminal: the next
+                                  block starts in its directory, with the variables it exported
     .. run: user fails            has to fail
-    .. run: user until TEXT       goes on to the end of the page; the next block has to wait until
+    .. run: user until TEXT       goes on to the end of the bed; the next block has to wait until
                                   it has printed TEXT
     .. run: guest vm1             typed into that guest, each line by itself
     .. shows: ping vm2            what the block before has printed must have these lines, in this
@@ -16,11 +19,12 @@ before the block (a paragraph of text may come between) and concerns that one:
                                   for people
     .. file: PATH                 the content of that file, written as user of the bed (~ is home);
                                   ".. file: root PATH" as that one
-    .. text: WHY                  no commands: the form of one, a picture, a fragment
+    .. text: WHY                  not typed, and why; what it shows of our commands is parsed
+                                  nevertheless (tests/unit/test_doc_commands.py)
     .. hidden: user               commands in the comment itself, indented, not for readers: what a
                                   reader has done before (fails, until and guest as above)
 
-Every literal block of such a page has a mark, or the page is refused: no command
+Every literal block of every page has a mark, or the page is refused: no command
 escapes because somebody forgot it.  No I/O beside reading the page.
 """
 
@@ -28,15 +32,17 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-PAGES = Path(__file__).resolve().parents[2] / "doc/source"
-RUN = ("rootless", "libvirt", "domain")
-"""Pages that test_doc_shell.py runs."""
+TOP = Path(__file__).resolve().parents[2]
+PAGES = TOP / "doc/source"
+BESIDE = ("README", "CONTRIBUTING", "dataplane/README", "devstack/README", "testbed/README",
+          "tests/README")  # fmt: skip
+"""Pages beside the code, by path."""
 MARK = re.compile(r"\.\. (bed|run|shows|file|text|hidden):(?!:)[ ]*(.*)")
-DIRECTIVE = re.compile(r"\.\. (?:code-block|code|sourcecode)::")
+DIRECTIVE = re.compile(r"\.\. (?:code-block|code|sourcecode|parsed-literal)::")
 EVERYTHING = "…"
 
 
@@ -67,16 +73,79 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    name: str
+class Story:
+    """What is done on one bed, in order."""
+
     bed: str
-    steps: tuple[Step, ...] = field(default=())
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``stories`` is empty where a page has only text."""
+
+    name: str
+    stories: tuple[Story, ...]
+    texts: tuple[Step, ...]
+
+    @property
+    def steps(self) -> list[Step]:
+        return [step for story in self.stories for step in story.steps]
+
+
+def names() -> list[str]:
+    """Of all pages."""
+    return [*BESIDE, *sorted(path.stem for path in PAGES.glob("*.rst") if path.stem[0] != "_")]
+
+
+def stories(beds: Collection[str]) -> list[tuple[str, int]]:
+    """All that are told on one of these: the page's name, and which of its stories it is.
+
+    A page that is wrong is no error here: this is asked while tests are collected.
+    """
+    told = {name: [" ".join(words) for _, kind, words, _ in _parts(lines(name)) if kind == "bed"]
+            for name in names()}  # fmt: skip
+    return [
+        (name, number)
+        for name, needed in told.items()
+        for number, bed in enumerate(needed)
+        if bed in beds
+    ]
 
 
 def read(name: str, text: str | None = None) -> Page:
     """Page ``name`` (without .rst); PageError names the line that is wrong."""
-    lines = (text or (PAGES / f"{name}.rst").read_text(encoding="utf-8")).splitlines()
-    bed, steps = "", []
+    found = lines(name) if text is None else text.splitlines()
+    told: list[tuple[str, list[Step]]] = []
+    texts = []
+    for step in _steps(name, found):
+        if step.kind == "bed":
+            told.append((" ".join(step.words), []))
+        elif step.kind == "text":
+            texts.append(step)
+        elif not told:
+            raise PageError(f"{step}: no '.. bed: NAME' before it")
+        else:
+            told[-1][1].append(step)
+    for bed, steps in told:
+        if not any(step.kind == "run" for step in steps):
+            raise PageError(f"{name}.rst: on bed '{bed}' nothing is done")
+    return Page(name, tuple(Story(bed, tuple(steps)) for bed, steps in told), tuple(texts))
+
+
+def lines(name: str) -> list[str]:
+    """Of a page."""
+    path = (TOP if name in BESIDE else PAGES) / f"{name}.rst"
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def blocks(lines: list[str]) -> list[str]:
+    """All literal ones, marked or not."""
+    return [text for _, kind, _, text in _parts(lines) if kind == "block"]
+
+
+def _steps(name: str, lines: list[str]) -> Iterator[Step]:
+    """Blocks with their marks, and beds, in order."""
     mark: tuple[str, tuple[str, ...]] | None = None
     for number, kind, words, block in _parts(lines):
         where = f"{name}.rst:{number}"
@@ -84,21 +153,18 @@ def read(name: str, text: str | None = None) -> Page:
             if mark is None:
                 raise PageError(f"{where}: this block has no mark (see tests/functional/"
                                 "doc_blocks.py)")  # fmt: skip
-            steps.append(_checked(Step(f"{name}.rst", number, *mark, block)))
+            yield _checked(Step(f"{name}.rst", number, *mark, block))
             mark = None
         elif mark is not None:
             raise PageError(f"{where}: the mark before this one has no block")
         elif kind == "bed":
-            bed = " ".join(words)
+            yield Step(f"{name}.rst", number, kind, words, "")
         elif kind == "hidden":
-            steps.append(_checked(Step(f"{name}.rst", number, "run", words, block)))
+            yield _checked(Step(f"{name}.rst", number, "run", words, block))
         else:
             mark = (kind, words)
     if mark is not None:
         raise PageError(f"{name}.rst: its last mark has no block")
-    if not bed:
-        raise PageError(f"{name}.rst has no '.. bed: NAME'")
-    return Page(name, bed, tuple(steps))
 
 
 def _checked(step: Step) -> Step:
@@ -108,6 +174,8 @@ def _checked(step: Step) -> Step:
         good = (bool(words) and (
             words[1:] in ((), ("fails",)) if words[0] != "guest" else len(words) == 2
         )) or bool(step.until())  # fmt: skip
+        if " && " in step.text:
+            raise PageError(f"{step}: a shell does not end where the left side of && fails")
     elif step.kind == "file":
         good = len(words) in (1, 2)
     elif step.kind == "text":

@@ -19,15 +19,17 @@ from typing import Any
 
 import pytest
 
-from . import desktop, doc_beds, doc_blocks
+from . import desktop, doc_blocks
 from .desktop import Desktop
-from .doc_beds import Bed
+from .doc_bed import Bed
+from .doc_bed_libvirt import KINDS, SYSTEM_URI
 from .doc_blocks import Page
+from .doc_typist import do
 from .systemd_host import wait
-from .test_doc_shell import do
 
 PAGE, SECTION = "libvirt", "virt-manager"
-_WHY = desktop.why_not("virt-manager") or doc_beds.why_not("system")
+BED = KINDS["system"]
+_WHY = desktop.why_not("virt-manager") or BED.why_not()
 pytestmark = [
     pytest.mark.guest, pytest.mark.slow, pytest.mark.spare, pytest.mark.timeout(900),
     pytest.mark.skipif(bool(_WHY), reason=_WHY),
@@ -59,9 +61,9 @@ def ways() -> list[list[str]]:
 
 def fragment(page: Page, tag: str) -> str:
     """An element that stands in one of the page's fragments, as it stands there."""
-    for step in page.steps:
+    for step in page.texts:
         found = re.search(rf"<{tag}[ >].*</{tag}>", step.text, re.DOTALL)
-        if step.kind == "text" and found:
+        if found:
             return found[0]
     raise AssertionError(f"{PAGE}.rst shows no <{tag}>")
 
@@ -121,10 +123,11 @@ class Reader:
 def test_the_section(tmp_path: Path) -> None:
     page = doc_blocks.read(PAGE)
     preferences, memory, hardware, finish, overview, apply = ways()
-    with doc_beds.make(page.bed) as bed:
+    assert page.stories[0].bed == "system"
+    with BED.make(tmp_path) as bed:
         prepare(bed, page, tmp_path)
         logs = Path(os.environ.get(LOGS, tmp_path))
-        with Desktop(bed, ["virt-manager", "--debug", "-c", bed.uri], logs) as screen:
+        with Desktop(bed, ["virt-manager", "--debug", "-c", SYSTEM_URI], logs) as screen:
             reader = Reader(bed, page, screen)
             reader.goes(preferences)
             screen.press("Close", "web", "Open", "Details")

@@ -12,7 +12,7 @@ from tests.functional.groups import GUESTS, group
 from tools.seeded import TOP
 
 MODULES = sorted((TOP / "tests" / "functional").glob("test_*.py"))
-BEDS = {"libvirt_bed", "libvirt_pair", "session_bed", "doc_beds"}
+BEDS = {"libvirt_bed", "libvirt_pair", "session_bed", "doc_bed_libvirt"}
 """Rooms of tests/functional in which guests boot."""
 
 
