@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of ours that a page shows is one that our programs take.
+"""Every command of ours that a page shows, and that nobody types, is one that our programs take.
 
-Pages for libvirt are typed as a whole (functional/test_doc_shell.py).  Most
-others want a cloud, an adapter or a package; what can be said of them without
-is that no line has an option that is gone or a target that never was.
+Blocks are typed as they stand (functional/doc_typist.py), but for those whose mark says that they
+are text: they want a cloud, or minutes.  Nor is what stands within a sentence.  What can be said of
+both is that no option is gone, and that every target of make is there.
 """
 
 from __future__ import annotations
@@ -18,46 +18,39 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.functional import doc_blocks
 from vif_uswitch.cmd import uswitchctl
 from vif_uswitch.uplink import cli
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-PAGES = [*sorted(TOP.glob("doc/source/*.rst")),
-         *(TOP / name for name in ("README.rst", "CONTRIBUTING.rst", "devstack/README.rst",
-                                   "tests/README.rst", "testbed/README.rst"))]  # fmt: skip
 PARSERS = {"uswitchctl": lambda: uswitchctl.build().parser, "uswitch-uplink": cli.build}
 PROMPT = re.compile(r"^(?:[$#] |sudo (?:-u \w+ )?)*(?:\S*/bin/)?")
 # A form instead of a command, or text beside commands in two columns.
 FORM = re.compile(r"[…|\[<]|\.\.\.")
-OTHER_DIRECTIVE = re.compile(r"\.\. (?!code)")
 ENDS = (";", "&&", "||", "&", ">")
 REMARK = re.compile(r"(?:\s{3,}|\s+#\s).*$")
+LITERAL = re.compile(r"``([^`]+)``")
+LEFT_OUT = "the following arguments are required"
 
 
-def literal_lines(text: str) -> Iterator[str]:
-    """The lines of literal blocks, those that go on after a backslash joined."""
-    inside = ended = False
-    held = ""
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("  "):
-            inside, ended = False, line.endswith("::") and not OTHER_DIRECTIVE.match(line)
-        elif not line.strip():
-            inside, ended = inside or ended, False
-        elif inside:
-            held += line.strip()
-            if held.endswith("\\"):
-                held = held[:-1]
-                continue
-            yield held
-            held = ""
+def in_blocks(page: str) -> Iterator[str]:
+    """Lines that nobody types, those that go on after a backslash joined."""
+    for step in doc_blocks.read(page).texts:
+        yield from re.sub(r"\\\n\s*", "", step.text).splitlines()
 
 
-def commands(text: str) -> Iterator[list[str]]:
-    """Those of our programs and of make, without prompt and remark."""
-    for line in literal_lines(text):
-        plain = REMARK.sub("", PROMPT.sub("", line))
-        if plain.split(" ")[0] in (*PARSERS, "make") and not FORM.search(plain):
-            yield list(itertools.takewhile(lambda word: word not in ENDS, shlex.split(plain)))
+def in_sentences(page: str) -> Iterator[str]:
+    """Literals, which may be broken at the end of a line."""
+    for found in LITERAL.findall("\n".join(doc_blocks.lines(page))):
+        yield " ".join(found.split())
+
+
+def command(line: str) -> list[str]:
+    """Words of one of our programs or of make, without prompt and remark; [] if it is no such."""
+    plain = REMARK.sub("", PROMPT.sub("", line.strip()))
+    if plain.split(" ")[0] not in (*PARSERS, "make") or FORM.search(plain):
+        return []
+    return list(itertools.takewhile(lambda word: word not in ENDS, shlex.split(plain)))
 
 
 def complaint(words: list[str], targets: set[str]) -> str:
@@ -76,29 +69,48 @@ def complaint(words: list[str], targets: set[str]) -> str:
     return ""
 
 
+def named(words: list[str], targets: set[str]) -> str:
+    """The same of a sentence's, which may leave out what the command is about."""
+    said = complaint(words, targets)
+    return "" if LEFT_OUT in said else said
+
+
 @pytest.fixture(scope="module")
 def targets() -> set[str]:
-    makefile = (TOP / "Makefile").read_text()
-    heads = re.findall(r"^([a-z0-9][\w -]*):(?!=)", makefile, re.MULTILINE)
-    return {name for head in heads for name in head.split()}
+    found = set()
+    for makefile in (TOP / "Makefile", TOP / "dataplane/Makefile"):
+        heads = re.findall(r"^([a-z0-9][\w -]*):(?!=)", makefile.read_text(), re.MULTILINE)
+        found |= {name for head in heads for name in head.split()}
+    return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
-def test_commands_are_such(page: pathlib.Path, targets: set[str]) -> None:
-    wrong = [f"{shlex.join(words)}: {said}" for words in commands(page.read_text())
-             if (said := complaint(words, targets))]
+@pytest.mark.parametrize("page", doc_blocks.names())
+def test_commands_are_such(page: str, targets: set[str]) -> None:
+    wrong = [
+        f"{shlex.join(words)}: {said}"
+        for lines, judge in ((in_blocks, complaint), (in_sentences, named))
+        for words in map(command, lines(page))
+        if words and (said := judge(words, targets))
+    ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_what_it_would_find(targets: set[str]) -> None:
-    text = ("Do::\n\n   # uswitchctl port list --nonsense   which is none\n   sudo make nothing\n"
-            "   uswitchctl port add vm1 \\\n     --segment blue   # a remark\n   make test\n\n"
-            "Text: uswitchctl nonsense\n")  # fmt: skip
-    found = list(commands(text))
+    found = list(map(command, (
+        "# uswitchctl port list --nonsense   which is none", "sudo make nothing",
+        "uswitchctl port add vm1 --segment blue   # a remark", "make test",
+        "uswitchctl nonsense", "uswitchctl port add|set", "true",
+    )))  # fmt: skip
     assert found == [["uswitchctl", "port", "list", "--nonsense"], ["make", "nothing"],
-                     ["uswitchctl", "port", "add", "vm1", "--segment", "blue"], ["make", "test"]]
-    assert [bool(complaint(words, targets)) for words in found] == [True, True, False, False]
+                     ["uswitchctl", "port", "add", "vm1", "--segment", "blue"], ["make", "test"],
+                     ["uswitchctl", "nonsense"], [], []]  # fmt: skip
+    assert [bool(complaint(words, targets)) for words in found[:5]] == [
+        True, True, False, False, True]  # fmt: skip
+    assert named(["uswitchctl", "port", "show"], targets) == ""
+    assert named(["uswitchctl", "port", "look"], targets) != ""
 
 
 def test_there_are_commands_to_check() -> None:
-    assert sum(len(list(commands(page.read_text()))) for page in PAGES) > 40
+    for lines, least in ((in_blocks, 10), (in_sentences, 60)):
+        found = [words for page in doc_blocks.names() for words in map(command, lines(page))]
+        assert sum(map(bool, found)) > least
