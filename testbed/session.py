@@ -32,6 +32,7 @@ from types import TracebackType
 
 from testbed import TestbedError, unprivileged
 from testbed.libvirt import ROOT, VIRSH_SECONDS, Libvirt
+from testbed.namespaces import hidden
 from testbed.process import Child, children
 
 TOP = Path(__file__).resolve().parents[1]
@@ -75,9 +76,8 @@ def available(*, manager: bool = False) -> str | None:
     """Why there can be no such session here, or None."""
     if os.geteuid() != 0:
         return "a session that surely ends needs a pid namespace: root"
-    hidden = [path for path in ("/run", "/opt") if f"{sys.prefix}/".startswith(f"{path}/")]
-    if hidden:
-        return f"the environment is in {sys.prefix}, which is hidden inside"
+    if why := hidden("/run", "/opt"):
+        return why
     if manager and (not os.access(SYSTEMD, os.X_OK) or cgroup_mount() is None):
         return f"needs {SYSTEMD} (bindep.txt) and a cgroup2 file system"
     missing = [name for name in ("libvirtd", "virtlogd", "virsh", "unshare", "nsenter")

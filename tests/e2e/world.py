@@ -22,6 +22,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from testbed.namespaces import hidden
+
 INSIDE = "USWITCH_E2E_INSIDE"
 STATE, RUN = Path("/srv"), Path("/run")
 OVERLAID = ("/etc", "/var")
@@ -38,19 +40,12 @@ def impossible() -> str:
     """Why there can be none here; empty if there can."""
     if os.geteuid() != 0:
         return "namespaces and mounts need root"
+    if why := hidden(STATE, RUN):
+        return why
     if not os.path.exists("/dev/net/tun"):
         return "/dev/net/tun is missing: load the module tun"
     if "overlay" not in Path("/proc/filesystems").read_text():
         return "no overlay file system: load the module overlay"
-    return hidden(Path(__file__).resolve(), Path(sys.prefix))
-
-
-def hidden(*needed: Path) -> str:
-    """Which of these paths is not to be seen inside; empty if they all are."""
-    for path in needed:
-        for new in (STATE, RUN):
-            if path.is_relative_to(new):
-                return f"{path} is hidden inside, {new} is another one there: clone it elsewhere"
     return ""
 
 

@@ -25,11 +25,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from testbed.namespaces import hidden
+
 TOP = Path(__file__).resolve().parents[2]
 SYSTEMD = "/lib/systemd/systemd"
 UNITS = "/run/units"  # the test's own; an administrator's are in ETC_UNITS, and found as well
 ETC_UNITS = "/etc/systemd/system"
 LAYERS = ("/etc", "/opt", "/root", "/srv", "/var/lib")
+EMPTY = ("/run", "/tmp")
 NAMESPACES = ("--mount", "--pid", "--cgroup", "--net", "--ipc", "--uts")
 READY_SECONDS = 60.0
 # There is no journal, and a test does not wait 30 s.
@@ -60,12 +63,12 @@ def why_not() -> str:
     """What this machine lacks for it, "" if nothing."""
     if os.geteuid() != 0:
         return "needs root: namespaces and mounts"
+    if why := hidden(*EMPTY):
+        return why
     if not os.access(SYSTEMD, os.X_OK):
         return f"needs {SYSTEMD} (bindep.txt)"
     if cgroup_mount() is None:
         return "needs a cgroup2 file system"
-    if any(f"{sys.prefix}/".startswith(f"{hidden}/") for hidden in ("/run", "/tmp")):
-        return f"the environment is in {sys.prefix}, which is hidden inside"
     tried = subprocess.run(["unshare", *NAMESPACES, "--fork", "true"], check=False,
                            capture_output=True, text=True)  # fmt: skip
     return f"namespaces: {tried.stderr.strip()}" if tried.returncode else ""
@@ -87,9 +90,9 @@ class SystemdHost:
         inside = Path(f"/var/tmp/{self._group.name}.unit")
         inside.write_text(self._unit, encoding="utf-8")
         command = ["unshare", *NAMESPACES, "--fork", "--kill-child", "--mount-proc",
-                   sys.executable, __file__, str(inside)]  # fmt: skip
+                   sys.executable, "-m", __name__, str(inside)]  # fmt: skip
         enter = f"echo $$ > {self._group}/cgroup.procs && exec \"$@\""
-        self._outside = subprocess.Popen(["sh", "-c", enter, "sh", *command],
+        self._outside = subprocess.Popen(["sh", "-c", enter, "sh", *command], cwd=TOP,
                                          stdin=subprocess.DEVNULL)  # fmt: skip
         try:
             self._wait_ready()
@@ -194,7 +197,7 @@ def write(path: str, text: str) -> None:
 
 def file_systems() -> None:
     do("mount", "--make-rprivate", "/")
-    for path in ("/run", "/tmp"):
+    for path in EMPTY:
         do("mount", "-t", "tmpfs", "tmpfs", path)
     for path in LAYERS:
         upper, work = f"/run/layers{path}/upper", f"/run/layers{path}/work"

@@ -24,6 +24,7 @@ import pytest
 
 from testbed import unprivileged
 from testbed.daemons import Switch
+from testbed.namespaces import hidden
 
 from . import unit_sandbox
 from .conftest import Guest, Lab, Stream
@@ -32,13 +33,13 @@ TOP = Path(__file__).resolve().parents[2]
 UNIT = TOP / "etc/systemd/uswitchd.service"
 BROADCAST = b"\xff" * 6
 KILLS = True
+_hidden = hidden("/tmp", "/var/tmp")  # PrivateTmp=
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts, capabilities"),
     pytest.mark.skipif(shutil.which("systemd-analyze") is None,
                        reason="needs systemd-analyze (bindep.txt): groups of system calls"),
-    pytest.mark.skipif(f"{sys.prefix}/".startswith(("/tmp/", "/var/tmp/")),
-                       reason=f"the environment is in {sys.prefix}, which is hidden inside"),
+    pytest.mark.skipif(bool(_hidden), reason=_hidden),
 ]
 
 
