@@ -394,7 +394,7 @@ void vhost_port_ring_run(struct port *p, uint32_t ring, bool resumed)
 {
     mend(vhost_of(p));
     if (resumed)
-        virtq_signal_resumed(&vhost_of(p)->ring[ring]);
+        virtq_signal_again(&vhost_of(p)->ring[ring]);
 }
 
 int vhost_port_ring_stop(struct port *p, uint32_t ring)
@@ -432,7 +432,7 @@ int vhost_port_ring_call(struct port *p, uint32_t ring, int call_fd)
         rcu_wait(); /* a worker may be about to write to it */
         close(fd);
     }
-    virtq_signal_resumed(vq);
+    virtq_signal_again(vq);
     return 0;
 }
 

@@ -244,7 +244,7 @@ void virtq_signal(struct virtq *vq)
     write_call(vq, fd);
 }
 
-void virtq_signal_resumed(struct virtq *vq)
+void virtq_signal_again(struct virtq *vq)
 {
     const int fd = atomic_load_explicit(&vq->call_fd, memory_order_relaxed);
 

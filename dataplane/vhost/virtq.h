@@ -229,7 +229,7 @@ void virtq_signal(struct virtq *vq);
  * The same where the last signal may have been lost, with a dead process or an old call fd; not counted.
  * Control thread, under its nudge (base/nudge.h).
  */
-void virtq_signal_resumed(struct virtq *vq);
+void virtq_signal_again(struct virtq *vq);
 
 /* OFFLOAD_* bits of a direction. */
 uint32_t virtq_offloads(uint64_t features, bool tx_ring);

@@ -119,11 +119,20 @@ TEST(f3_failed_start_mends_nothing)
     failed_start(2);
 }
 
+/* What makes the control thread signal a guest once more: the start of a resumed ring, and a new call fd. */
+static int signal_again(struct uswitch *us, struct us_vhost_ring *ring, const struct toy_guest *a, bool exchanged)
+{
+    if (exchanged)
+        return uswitch_ring_call(us, 5, ring->ring, a->call[ring->ring]);
+    CHECK(uswitch_ring_stop(us, 5, ring->ring) >= 0);
+    return uswitch_ring_start(us, ring, a->kick[ring->ring], a->call[ring->ring]);
+}
+
 /*
- * F3: a resumed ring is signalled by the control thread; a guest that made its eventfd blocking and filled it
- * costs it a millisecond, and the guest its port.
+ * F3: a guest that made its eventfd blocking and filled it costs the control thread, which signals it once more, a
+ * millisecond, and the guest its port.
  */
-TEST(f3_resumed_ring_with_a_full_call_fd)
+static void full_call_fd(bool exchanged)
 {
     const uint64_t full = UINT64_MAX - 1;
 
@@ -138,13 +147,11 @@ TEST(f3_resumed_ring_with_a_full_call_fd)
         REQUIRE(toy_guest_create(&a) == 0);
         CHECK_EQ(toy_guest_plug(&a, us, 5, SEGMENT), 0);
         CHECK_EQ(write(a.call[ring], &full, sizeof(full)), sizeof(full));
-        CHECK(uswitch_ring_stop(us, 5, ring) >= 0);
-        CHECK_EQ(uswitch_ring_start(us, &again, a.kick[ring], a.call[ring]), 0);
+        CHECK_EQ(signal_again(us, &again, &a, exchanged), 0);
         CHECK_EQ(uswitch_event_next(us, &event), 0); /* full is as good as signalled */
-        CHECK(uswitch_ring_stop(us, 5, ring) >= 0);
         CHECK_EQ(fcntl(a.call[ring], F_SETFL, 0), 0); /* clears O_NONBLOCK, for us as well */
         alarm(5);
-        CHECK_EQ(uswitch_ring_start(us, &again, a.kick[ring], a.call[ring]), 0);
+        CHECK_EQ(signal_again(us, &again, &a, exchanged), 0);
         alarm(TIME_LIMIT);
         event = await_event(us);
         CHECK_EQ(event.reason, BREAK_call_stuck);
@@ -153,6 +160,16 @@ TEST(f3_resumed_ring_with_a_full_call_fd)
         uswitch_destroy(us);
         toy_guest_destroy(&a);
     }
+}
+
+TEST(f3_resumed_ring_with_a_full_call_fd)
+{
+    full_call_fd(false);
+}
+
+TEST(f3_new_call_fd_that_is_full)
+{
+    full_call_fd(true);
 }
 
 /* F2: whoever uses the library survives a guest whose memory goes, without a word about signals. */
@@ -185,5 +202,6 @@ MAIN
     alarm(TIME_LIMIT);
     RUN(f3_failed_start_mends_nothing);
     RUN(f3_resumed_ring_with_a_full_call_fd);
+    RUN(f3_new_call_fd_that_is_full);
     RUN(f2_memory_that_goes);
 }
