@@ -23,13 +23,14 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from vif_uswitch.daemon.vhost import msg
+from vif_uswitch.daemon.vhost import codec
+from vif_uswitch.daemon.vhost.codec import Header
 from vif_uswitch.daemon.vhost.fds import Fds
-from vif_uswitch.daemon.vhost.msg import Header, Message, Violation
+from vif_uswitch.daemon.vhost.msg import Message, Violation
 
 HALF_MESSAGE_S = 1.0
 _SO_PEEK_OFF = 42  # asm-generic/socket.h; Python has no name for it
-_LOOK = msg.HEADER.size + msg.PAYLOAD_MAX
+_LOOK = codec.HEADER.size + codec.PAYLOAD_MAX
 _RETRY_S = (0.001, 0.05)  # first and longest pause while a message is incomplete
 
 Handler = Callable[[Message, Fds], Awaitable[bytes | None]]
@@ -85,7 +86,7 @@ class Connection:
         fds = Fds()
         try:
             payload, fds = self._consume(header)
-            message = msg.decode(header, payload, len(fds))
+            message = codec.decode(header, payload, len(fds))
             reply = await handle(message, fds)
             fds.close()  # before the peer hears of it
             if reply is not None:
@@ -126,9 +127,9 @@ class Connection:
         data = b""
         header = None
         while True:
-            if header is None and len(data) >= msg.HEADER.size:
-                header = msg.read_header(data[: msg.HEADER.size])
-            if header is not None and len(data) >= msg.HEADER.size + header.size:
+            if header is None and len(data) >= codec.HEADER.size:
+                header = codec.read_header(data[: codec.HEADER.size])
+            if header is not None and len(data) >= codec.HEADER.size + header.size:
                 return header, True
             try:
                 part = self.sock.recv(_LOOK - len(data), socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -144,13 +145,13 @@ class Connection:
 
     def _consume(self, header: Header) -> tuple[bytes, Fds]:
         """Takes a complete message out of the socket; its payload and file descriptors."""
-        want = msg.HEADER.size + header.size
+        want = codec.HEADER.size + header.size
         data, fds, cut = b"", array.array("i"), False
         while len(data) < want and not cut:
             try:
                 part, control, flags, _ = self.sock.recvmsg(
                     want - len(data),
-                    socket.CMSG_SPACE(msg.FDS_MAX * fds.itemsize),
+                    socket.CMSG_SPACE(codec.FDS_MAX * fds.itemsize),
                     socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
                 )
             except OSError as error:
@@ -164,7 +165,7 @@ class Connection:
         if cut:
             _close(fds)
             raise Violation("file descriptors of a message were lost; too many are open")
-        return data[msg.HEADER.size :], Fds(fds)
+        return data[codec.HEADER.size :], Fds(fds)
 
     # ---- writing ----
 

@@ -38,7 +38,7 @@ class LogFile:
 
 def claim_log(area: msg.Log, fds: Fds) -> LogFile:
     """The log with its file, checked before it is taken."""
-    for fd in fds:  # one; msg.py has counted
+    for fd in fds:  # one; codec.py has counted
         check_memory(fd, area.offset, area.size, "the dirty log")
     (taken,) = fds.take_all()
     return LogFile(area, taken)

@@ -21,7 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vif_uswitch.daemon.vhost import device, memory_table, migration, msg, ring_messages, ring_start
+from vif_uswitch.daemon.vhost import (
+    codec,
+    device,
+    memory_table,
+    migration,
+    msg,
+    ring_messages,
+    ring_start,
+)
 from vif_uswitch.daemon.vhost import features as virtio
 from vif_uswitch.daemon.vhost.actions import Note, Part, Refused, Save, Steps, Tolerable
 from vif_uswitch.daemon.vhost.fds import Fds, Unfit
@@ -48,14 +56,14 @@ def handle(session: Session, message: Message, fds: Fds) -> Steps:
     if changed:
         yield Save(changed)
     if reply is None and message.need_reply:
-        return msg.reply_number(message.request, int(failed))
+        return codec.reply_number(message.request, int(failed))
     return reply
 
 
 def _serve(session: Session, message: Message, fds: Fds) -> Steps:
     body, request = message.body, message.request
     if request in _ANSWERS:
-        return msg.reply_number(request, _ANSWERS[Request(request)](session))
+        return codec.reply_number(request, _ANSWERS[Request(request)](session))
     if isinstance(body, msg.Number):
         yield from _NUMBERS[Request(request)](session, body.value)
     elif isinstance(body, msg.VringState):

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 
+from vif_uswitch.daemon.vhost import codec, msg
 from vif_uswitch.daemon.vhost import features as virtio
-from vif_uswitch.daemon.vhost import msg
 from vif_uswitch.daemon.vhost.actions import Announce, Part, Refused, SetLog, Steps, Tolerable
 from vif_uswitch.daemon.vhost.dirty import LogFile, check_covers, claim_log, in_force
 from vif_uswitch.daemon.vhost.fds import Fds, check_eventfd
@@ -44,7 +44,7 @@ def set_log_base(session: Session, area: msg.Log, fds: Fds) -> Steps:
         raise
     session.replace_log(log)
     yield from start_those_ready(session, session.rings)
-    return msg.reply_number(Request.SET_LOG_BASE, 0)
+    return codec.reply_number(Request.SET_LOG_BASE, 0)
 
 
 def log_ring(session: Session, ring: Ring, logged: bool, gpa: int) -> Part:

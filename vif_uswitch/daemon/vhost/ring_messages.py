@@ -7,7 +7,7 @@ They come in any order: whichever completes a ring starts it.
 
 from __future__ import annotations
 
-from vif_uswitch.daemon.vhost import msg
+from vif_uswitch.daemon.vhost import codec, msg
 from vif_uswitch.daemon.vhost.actions import EnableRing, Part, Refused, SetCall, Steps
 from vif_uswitch.daemon.vhost.fds import Fds, check_eventfd
 from vif_uswitch.daemon.vhost.migration import log_ring
@@ -26,7 +26,7 @@ def vring_state(session: Session, request: int, ring: Ring, num: int) -> Steps:
         yield from unkick(session, ring)
         base = ring.record.base
         # A packed ring's position has two halves, avail and used; nothing is in flight now.
-        return msg.reply_vring(request, ring.index, base << 16 | base if session.packed else base)
+        return codec.reply_vring(request, ring.index, base << 16 | base if session.packed else base)
     if request == Request.SET_VRING_ENABLE:
         yield from _enable(session, ring, num)
     elif request == Request.SET_VRING_NUM:

@@ -24,7 +24,7 @@ from tests.unit.daemon.fabric_rig import Rig, run, until
 from tests.unit.daemon.vhost_peer import Peer
 from vif_uswitch.daemon.fabric import Fabric
 from vif_uswitch.daemon.model import Link
-from vif_uswitch.daemon.vhost import msg
+from vif_uswitch.daemon.vhost import codec, msg
 from vif_uswitch.daemon.vhost.msg import Request
 
 
@@ -95,7 +95,7 @@ def test_m1_any_number_of_fds_on_any_message_leaks_nothing() -> None:
                 for request in [*Request, 200]:
                     for n in (0, 1, 2, 7, 8, 9, 31, 32):
                         peer = await rig.connect()
-                        body = b"\0" * 8 if msg.rule_of(request).body is not msg.Nothing else b""
+                        body = b"\0" * 8 if codec.rule_of(request).body is not msg.Nothing else b""
                         peer.send(request, body, many[:n])
                         peer.send(Request.GET_FEATURES)
                         await peer.receive()  # an answer or the end, both at once

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.daemon import vhost_peer as wire
+from vif_uswitch.daemon.vhost import codec, ring_messages, ring_start
 from vif_uswitch.daemon.vhost import features as virtio
-from vif_uswitch.daemon.vhost import msg, ring_messages, ring_start
 from vif_uswitch.daemon.vhost.actions import (
     Action,
     EnableRing,
@@ -52,10 +52,10 @@ class Driver:
         self, request: int, payload: bytes = b"", fds: Sequence[int] = (), need_reply: bool = True
     ) -> int | None:
         """Sends duplicates of ``fds``; returns the number in the reply."""
-        header = msg.Header(request, need_reply, len(payload))
+        header = codec.Header(request, need_reply, len(payload))
         given_fds = Fds(os.dup(fd) for fd in fds)
         try:
-            message = msg.decode(header, payload, len(given_fds))
+            message = codec.decode(header, payload, len(given_fds))
             reply = self._run(handle(self.session, message, given_fds))
         finally:
             given_fds.close()
@@ -336,10 +336,13 @@ def test_ring_reset_leaves_the_others_alone(driver: Driver, ram: int, event: int
     assert [(s.ring, s.size, s.base, s.enabled) for s in started] == [(2, 128, 0, True)]
 
 
-@pytest.mark.parametrize("request_", [r for r in Request if r not in msg.RULES] + [0, 77, 1 << 31])
+UNSERVED = [request for request in Request if request not in codec.RULES]
+
+
+@pytest.mark.parametrize("request_", [*UNSERVED, 0, 77, 1 << 31])
 def test_m5_what_is_not_served(driver: Driver, event: int, request_: int) -> None:
     before = wire.open_fds()
-    if request_ in msg.UNSERVED_WITH_REPLY:
+    if request_ in codec.UNSERVED_WITH_REPLY:
         with pytest.raises(Violation, match="not offered"):
             driver.send(request_, b"x" * 16, [event] * 3)
     else:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.daemon import vhost_peer as wire
-from vif_uswitch.daemon.vhost import msg
+from vif_uswitch.daemon.vhost import codec, msg
 from vif_uswitch.daemon.vhost.msg import Request, Violation
 
 PAYLOAD = {
@@ -28,17 +28,17 @@ PAYLOAD = {
 
 
 def decode(request: int, payload: bytes, n_fds: int = 0, flags: int = 1) -> msg.Message:
-    header = msg.read_header(struct.pack("=III", request, flags, len(payload)))
-    return msg.decode(header, payload, n_fds)
+    header = codec.read_header(struct.pack("=III", request, flags, len(payload)))
+    return codec.decode(header, payload, n_fds)
 
 
 def payload_of(request: int) -> bytes:
-    return PAYLOAD[msg.rule_of(request).body]
+    return PAYLOAD[codec.rule_of(request).body]
 
 
 def right_fds(request: int) -> range:
     """Numbers of fds that fit the payload of payload_of()."""
-    rule = msg.rule_of(request)
+    rule = codec.rule_of(request)
     if rule.body in (msg.VringFd, msg.Table):
         return range(1, 2)
     return range(rule.fds[0], rule.fds[1] + 1)
@@ -54,7 +54,7 @@ def test_m1_every_number_of_fds_on_every_message(request_: int) -> None:
                 decode(request_, payload_of(request_), n_fds)
 
 
-@pytest.mark.parametrize("request_", sorted(msg.RULES))
+@pytest.mark.parametrize("request_", sorted(codec.RULES))
 def test_payload_sizes_are_exact(request_: Request) -> None:
     good = payload_of(request_)
     n_fds = right_fds(request_)[0]
@@ -74,8 +74,8 @@ def test_flags_of_something_else_are_refused(flags: int) -> None:
 def test_size_is_bounded_before_anything_is_read() -> None:
     for size in (4097, 1 << 20, 0xFFFFFFFF):
         with pytest.raises(Violation):
-            msg.read_header(struct.pack("=III", 1, 1, size))
-    assert msg.read_header(struct.pack("=III", 1, 1, 4096)).size == 4096
+            codec.read_header(struct.pack("=III", 1, 1, size))
+    assert codec.read_header(struct.pack("=III", 1, 1, 4096)).size == 4096
 
 
 CORNERS = [0, 1, 4096, (1 << 31), (1 << 32) - 1, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
