@@ -31,3 +31,12 @@ def hidden(*own: Path | str, needed: Iterable[Path] | None = None) -> str:
             if path.is_relative_to(new) or path.resolve().is_relative_to(new):
                 return f"{path} is hidden inside, {new} is another one there: put it elsewhere"
     return ""
+
+
+def cgroup_mount() -> Path | None:
+    """Where the second version of control groups is."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(where)
+    return None

@@ -32,7 +32,7 @@ from types import TracebackType
 
 from testbed import TestbedError, unprivileged
 from testbed.libvirt import ROOT, VIRSH_SECONDS, Libvirt
-from testbed.namespaces import hidden
+from testbed.namespaces import cgroup_mount, hidden
 from testbed.process import Child, children
 
 TOP = Path(__file__).resolve().parents[1]
@@ -61,15 +61,6 @@ echo ready
 sleep infinity &
 wait
 """
-
-
-def cgroup_mount() -> Path | None:
-    """Where the second version of control groups is."""
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(where)
-    return None
 
 
 def available(*, manager: bool = False) -> str | None:

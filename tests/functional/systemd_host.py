@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from testbed.namespaces import hidden
+from testbed.namespaces import cgroup_mount, hidden
 
 TOP = Path(__file__).resolve().parents[2]
 SYSTEMD = "/lib/systemd/systemd"
@@ -48,15 +48,6 @@ TARGETS = {
                      "shutdown", "sockets", "sysinit"), ""),
 }  # fmt: skip
 QEMU_USER = "g kvm -\nu libvirt-qemu - - / -\nm libvirt-qemu kvm\n"
-
-
-def cgroup_mount() -> Path | None:
-    """Where the second version of control groups is."""
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(where)
-    return None
 
 
 def why_not() -> str:
