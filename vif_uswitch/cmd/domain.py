@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 INDENT = " " * 14
-URI_VARIABLES = ("VIRSH_DEFAULT_CONNECT_URI", "LIBVIRT_DEFAULT_URI")  # in virsh's order
 COLUMNS: tuple[Column, ...] = (
     Column("domain", "Domain"),
     Column("interface", "Interface"),
@@ -90,9 +89,9 @@ def whose_switch(args: argparse.Namespace) -> Whose | None:
     Guests of a session are their user's, who may not be allowed to use the host's
     switch, or may use it for other things.  Root's session has the host's.
     """
-    named = [args.connect, *(os.environ.get(variable) for variable in URI_VARIABLES)]
-    uri = next((one for one in named if one), "")
-    driver, _, rest = uri.partition("://")
+    from vif_uswitch.domain import uri
+
+    driver, _, rest = uri.named(args.connect).partition("://")
     path = rest.partition("/")[2].partition("?")[0]
     if driver.partition("+")[0] != "qemu":
         return None

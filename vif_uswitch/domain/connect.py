@@ -7,7 +7,6 @@ long as QEMU does: ``patiently()`` waits for those no longer than its deadline.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import libvirt
 
 from vif_uswitch.domain.affect import Affect, State
+from vif_uswitch.domain.uri import named
 from vif_uswitch.exceptions import (
     Busy,
     Conflict,
@@ -31,7 +31,6 @@ from vif_uswitch.exceptions import (
 from vif_uswitch.hooks import port_xml
 
 STUCK_S = 3  # how long a healthy QEMU may take for one thing
-URI_VARIABLE = "VIRSH_DEFAULT_CONNECT_URI"  # libvirt's own, LIBVIRT_DEFAULT_URI, it reads itself
 
 _KINDS: dict[int, tuple[type[USwitchError], str]] = {
     libvirt.VIR_ERR_NO_DOMAIN: (NotFound, "See 'virsh list --all'."),
@@ -195,9 +194,9 @@ class Hypervisor:
 def connect(uri: str | None, *, write: bool) -> Hypervisor:
     """To the libvirt that virsh would take.  It has to run here, where the switch is."""
     libvirt.registerErrorHandler(lambda context, error: None, None)  # it prints them all otherwise
-    uri = uri or os.environ.get(URI_VARIABLE) or None
-    with explained("libvirt", uri or ""):
-        opened = libvirt.open(uri) if write else libvirt.openReadOnly(uri)
+    name = named(uri)
+    with explained("libvirt", name):
+        opened = libvirt.open(name or None) if write else libvirt.openReadOnly(name or None)
     if urlsplit(opened.getURI()).hostname and _label(opened.getHostname()) != _label():
         opened.close()
         raise InvalidInput("libvirt", opened.getURI(), "is on another host than the switch",

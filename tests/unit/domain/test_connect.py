@@ -15,6 +15,7 @@ from vif_uswitch.domain import connect as room
 from vif_uswitch.domain import settings, tree
 from vif_uswitch.domain.affect import Affect
 from vif_uswitch.domain.connect import Hypervisor, connect, patiently
+from vif_uswitch.domain.uri import VARIABLES, named
 from vif_uswitch.exceptions import (
     Busy,
     Conflict,
@@ -140,10 +141,25 @@ def test_libvirt_must_run_where_the_switch_does(monkeypatch: pytest.MonkeyPatch)
     assert connect("qemu+ssh://here/system", write=True).short_uri == "qemu:///system"
 
 
-def test_the_uri_is_virshs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(room.URI_VARIABLE, URI)
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_the_uri_is_virshs(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, URI)
     with connect(None, write=False) as opened:
         assert opened.uri == URI
+
+
+def test_virshs_own_variable_comes_first_and_what_is_given_before_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in reversed(VARIABLES):
+        monkeypatch.setenv(name, f"{name.lower()}:///x")
+    assert named(None) == "virsh_default_connect_uri:///x"
+    assert named("qemu:///system") == "qemu:///system"
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")
+    assert named(None) == "", "libvirt chooses"
 
 
 def error(code: int, domain_: int, text: str) -> libvirt.libvirtError:
