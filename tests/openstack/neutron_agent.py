@@ -12,13 +12,15 @@ from __future__ import annotations
 import os
 import sys
 
+from tests.openstack.neutron_bed import COMPARE
 from tests.openstack.neutron_relay import AgentEnd
-from vif_uswitch.ml2 import agent
+from vif_uswitch.ml2 import agent, unnoticed
 
 ENDS: list[AgentEnd] = []
 
 
 def main(relay: str) -> None:
+    unnoticed.COMPARE_PASSES = int(os.environ.get(COMPARE, unnoticed.COMPARE_PASSES))
     sys.argv = [agent.BINARY, *sys.argv[2:]]
     os.register_at_fork(after_in_child=lambda: ENDS.append(AgentEnd(relay)))
     agent.main()

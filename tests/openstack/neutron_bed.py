@@ -29,6 +29,8 @@ AGENT_DOWN_S = 5
 NOVAS = ("create_port_binding", "delete_port_binding", "activate")
 """Calls that only a service may make, by default."""
 AGENT_TYPE = "Userspace switch agent"
+COMPARE = "USWITCH_COMPARE_PASSES"
+"""In the environment of an agent: after how many passes to look for what was lost."""
 VLANS = "physnet1:100:199,physnet2:100:199"  # nobody has an uplink to physnet2
 
 
@@ -159,8 +161,12 @@ class Neutron:
         """Every message to and from agents is lost from now on, or no more."""
         self._tell(cut=is_cut)
 
+    def mute(self, is_mute: bool) -> None:
+        """Nothing that is announced to agents arrives from now on, or all does again."""
+        self._tell(mute=is_mute)
+
     def wait_lost(self, *words: str) -> None:
-        """Until an announcement of a port with all these words was lost, since the last cut."""
+        """Until an announcement of a port with all these words was lost, since it went away."""
         self._tell(lost=words)
 
     def heartbeat(self, host: str, **configurations: object) -> None:

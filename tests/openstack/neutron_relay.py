@@ -4,7 +4,8 @@
 Each process has oslo.messaging's in-memory transport and real Neutron on it.
 The relay stands in for the broker: in the agent's process it consumes what the
 agent sends to neutron-server, in the server's what is sent to agents; between
-them lies a unix socket.  ``ServerEnd.cut()`` is a broker that goes away.
+them lies a unix socket.  ``ServerEnd.cut()`` is a broker that goes away, ``mute()`` one that was
+away between two heartbeats: announcements are lost, questions wait for it.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class ServerEnd:
         self._agents: list[Connection] = []
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(8)
-        self.is_cut = False
+        self.is_cut = self.is_mute = False
         self._lost: list[str] = []  # announcements of ports, since the broker went away
         self._losing = threading.Condition()
         consumers = rpc.Connection()
@@ -81,9 +82,17 @@ class ServerEnd:
 
     def cut(self, is_cut: bool) -> None:
         """Lose everything from now on, or no more."""
+        self._forget_lost()
+        self.is_cut = is_cut
+
+    def mute(self, is_mute: bool) -> None:
+        """Lose what is announced to agents, and nothing else, from now on, or no more."""
+        self._forget_lost()
+        self.is_mute = is_mute
+
+    def _forget_lost(self) -> None:
         with self._losing:
             self._lost.clear()
-        self.is_cut = is_cut
 
     def wait_lost(self, words: list[str]) -> None:
         """Until an announcement of a port with these words was lost: it is sent some time later."""
@@ -122,7 +131,7 @@ class ServerEnd:
         self._send(agent, answer)
 
     def _to_agents(self, call: Any) -> None:
-        if self.is_cut:
+        if self.is_cut or self.is_mute:
             if call[2] == "port_update":
                 with self._losing:
                     self._lost.append(repr(call))

@@ -5,9 +5,9 @@
 
 Neutron has its options in one global object, as Nova has: each needs a process
 of its own.  Standard input has a command a line, as a JSON object: {"cut": true
-or false}, {"lost": WORDS} (the relay, see there), {"report": STATE} (an agent's heartbeat, of a
-host that need not be there), {"nova_plug": ...} (our driver's option).  Each is
-answered by a line; the end of them ends the process.
+or false}, {"mute": true or false}, {"lost": WORDS} (the relay, see there), {"report": STATE} (an
+agent's heartbeat, of a host that need not be there), {"nova_plug": ...} (our driver's option).
+Each is answered by a line; the end of them ends the process.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ def main(directory: Path) -> None:
     driver = plugin.mechanism_manager.mech_drivers["uswitch"].obj
     commands: dict[str, Callable[[Any], object]] = {
         "cut": relay.cut,
+        "mute": relay.mute,
         "lost": relay.wait_lost,
         "report": report,
         "nova_plug": lambda value: setattr(driver, "nova_plug", value),

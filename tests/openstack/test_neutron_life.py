@@ -10,7 +10,7 @@ import pytest
 
 from tests.functional.conftest import Stream
 
-from .neutron_bed import until
+from .neutron_bed import COMPARE, until
 from .neutron_cloud import Cloud, Guest
 
 pytestmark = pytest.mark.timeout(400)  # the first one starts the cloud
@@ -182,3 +182,33 @@ def test_messages_are_lost(cloud: Cloud) -> None:
         cloud.neutron.change("port", a.id, allowed_address_pairs=[{"ip_address": "10.9.9.9"}])
         cloud.neutron.wait_lost(a.id, "10.9.9.9")
     until(lambda: "10.9.9.9" in str(a.show()["guard"]), "the pair arrives")
+
+
+def test_what_was_lost_is_found_and_nobody_else_is_asked_about(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two heartbeats.  To ask about a port is to change it: BUILD, ACTIVE, its revision."""
+    lost, rests = cloud.guests(cloud.network())
+    monkeypatch.setenv(COMPARE, "3")
+    cloud.agent.kill()
+    cloud.agent.start()
+    try:
+        lose(cloud, lost, "10.9.9.1")
+        cloud.neutron.wait_status(rests.id, "ACTIVE")
+        before = cloud.neutron.port(rests.id)
+        lose(cloud, lost, "10.9.9.2")
+        lose(cloud, lost, "10.9.9.3")
+        assert cloud.neutron.port(rests.id) == before
+    finally:
+        monkeypatch.undo()
+        cloud.agent.kill()
+        cloud.agent.start()
+
+
+def lose(cloud: Cloud, guest: Guest, address: str) -> None:
+    """Allow the guest an address, and nobody tells the agent; returns when it has found out."""
+    cloud.neutron.mute(True)
+    cloud.neutron.change("port", guest.id, allowed_address_pairs=[{"ip_address": address}])
+    cloud.neutron.wait_lost(guest.id, address)
+    cloud.neutron.mute(False)
+    until(lambda: address in str(guest.show()["guard"]), f"{address} is found")

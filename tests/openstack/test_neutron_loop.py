@@ -7,6 +7,7 @@ What no running cloud can be made to do at the right moment.
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,15 +18,15 @@ import pytest
 from oslo_config import cfg
 
 from tests.unit.ml2 import switch_fake as fake
-from tests.unit.ml2.switch_fake import NET, PORT, PORT2, FakeControl, bound, details, port, uplink
+from tests.unit.ml2.switch_fake import NET, PORT, PORT2, FakeControl, details, listed, port, uplink
 from vif_uswitch.exceptions import ResourceExhausted
 from vif_uswitch.ml2.binding import SWITCH_PROBLEM
 from vif_uswitch.ml2.compat import common_config
 from vif_uswitch.ml2.loop import UswitchAgentLoop
 from vif_uswitch.ml2.manager import UswitchManager
 from vif_uswitch.ml2.plugger import RETRY_PASSES
-from vif_uswitch.ml2.revisions import COMPARE_PASSES
 from vif_uswitch.ml2.switch import Switch
+from vif_uswitch.ml2.unnoticed import COMPARE_PASSES
 from vif_uswitch.ml2.wirer import Wirer
 
 Json = dict[str, Any]
@@ -42,6 +43,13 @@ class Server:
         self.reported: dict[str, str] = {}
         self.heartbeats: list[Json] = []
         self.broker_away = False
+        self.asked: list[str] = []  # devices, each time
+
+    def _status(self, device: str, status: str) -> None:
+        """As neutron-server does it: a status is a change like any other."""
+        for one in self.bound:
+            if one["id"] == device and one["status"] != status:
+                one.update(status=status, revision_number=one["revision_number"] + 1)
 
     def report_state(self, _context: Any, agent_state: Json, *_: Any) -> None:
         if self.broker_away:
@@ -51,18 +59,23 @@ class Server:
     def get_devices_details_list_and_failed_devices(
         self, _context: Any, devices: list[str], *_: Any, **__: Any
     ) -> Json:
+        self.asked += devices
+        for device in devices:
+            self._status(device, "BUILD")
         known = [self.ports.get(device, {"device": device}) for device in sorted(devices)
                  if device not in self.failing]  # fmt: skip
         return {"devices": known, "failed_devices": sorted(self.failing & set(devices))}
 
     def get_ports_by_vnic_type_and_host(self, *_: Any, **__: Any) -> list[Json]:
-        return self.bound
+        return copy.deepcopy(self.bound)
 
     def update_device_up(self, _context: Any, device: str, *_: Any) -> None:
         self.reported[device] = "up"
+        self._status(device, "ACTIVE")
 
     def update_device_down(self, _context: Any, device: str, *_: Any) -> Json:
         self.reported[device] = "down"
+        self._status(device, "DOWN")
         return {}
 
 
@@ -173,8 +186,8 @@ def test_a_cut_that_is_refused_is_done_later(rig: Rig) -> None:
 def test_a_port_that_could_not_be_made_is_made_later(rig: Rig) -> None:
     rig.passes(2)
     rig.control.refuse[PORT2] = FULL
-    rig.server.bound = [bound(PORT2)]
-    rig.news.announced = [bound(PORT2)]
+    rig.server.bound = [listed(PORT2, "noop")]
+    rig.news.announced = [listed(PORT2, "noop")]
     rig.passes(2)
     assert PORT2 not in rig.control.ports
     rig.control.refuse.clear()
@@ -184,7 +197,7 @@ def test_a_port_that_could_not_be_made_is_made_later(rig: Rig) -> None:
 
 def test_a_restarted_uswitchd_is_a_reason_to_ask_for_all(rig: Rig) -> None:
     rig.passes(2)
-    rig.server.bound = [bound(PORT2)]  # nobody has told
+    rig.server.bound = [listed(PORT2, "noop")]  # nobody has told
     rig.passes(3)
     assert PORT2 not in rig.control.ports
     rig.control.pid += 1
@@ -206,9 +219,10 @@ def test_that_uswitchd_is_back_is_reported_at_once(rig: Rig) -> None:
 
 def allow(rig: Rig, address: str) -> None:
     """Neutron lets PORT use this address, and nobody tells the agent."""
-    rig.server.ports[PORT] = details(allowed_address_pairs=[{"ip_address": address,
-                                                             "mac_address": fake.MAC}])  # fmt: skip
-    rig.server.bound = [bound(PORT, "vrouter", revision_number=int(address.rpartition(".")[2]))]
+    pairs = [{"ip_address": address, "mac_address": fake.MAC}]
+    rig.server.ports[PORT] = details(allowed_address_pairs=pairs)
+    revision = int(address.rpartition(".")[2])
+    rig.server.bound = [listed(allowed_address_pairs=pairs, revision_number=revision)]
 
 
 def allowed(rig: Rig, address: str) -> bool:
@@ -242,6 +256,23 @@ def test_a_change_of_which_nobody_told_is_found(rig: Rig) -> None:
     rig.server.ports.clear()  # deleted
     rig.passes(COMPARE_PASSES + 1)
     assert rig.control.ports[PORT]["segment"] is None
+
+
+def test_a_port_at_rest_is_asked_about_once(rig: Rig) -> None:
+    """To ask is to change: BUILD, ACTIVE, and Nova is told again."""
+    rig.server.ports[PORT], rig.server.bound = details(), [listed(status="DOWN")]
+    rig.passes(3 * COMPARE_PASSES)
+    assert rig.server.asked == [PORT]
+    assert rig.server.bound[0]["status"] == "ACTIVE"
+
+
+def test_a_change_that_was_announced_is_asked_about_once(rig: Rig) -> None:
+    allow(rig, "10.9.9.1")
+    rig.passes(2)
+    allow(rig, "10.9.9.2")
+    rig.news.mark({PORT})
+    rig.passes(3 * COMPARE_PASSES)
+    assert allowed(rig, "10.9.9.2") and rig.server.asked == [PORT] * 2
 
 
 def test_a_wish_of_the_heartbeat_is_not_lost(rig: Rig) -> None:

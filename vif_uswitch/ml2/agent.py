@@ -7,7 +7,7 @@
     manager   the loop's questions
     wirer     the agent's memory;  wiring, guard: its policy
     plugger   ports that nobody else plugs;  plugging: its policy
-    revisions ports that changed while messages were lost
+    unnoticed ports that changed while messages were lost
     switch    the control socket of uswitchd
 
 It needs no root and no capability: it talks to uswitchd and to the message bus.

@@ -9,7 +9,7 @@ What differs from the base class, and why:
   port's status in Neutron should not change because nobody can look;
 * it asks for everything again after anything that may have swallowed
   notifications: a heartbeat that failed, a uswitchd that was restarted; and
-  compares the ports' revisions now and then, for what nobody notices;
+  compares its ports with neutron-server's now and then, for what nobody notices;
 * neutron-server hears at once that a uswitchd which was away answers again: it
   refuses to bind instances here until then;
 * a port whose binding is not active here (the target of a live migration) is
@@ -186,13 +186,13 @@ class UswitchAgentLoop(CommonAgentLoop):
         """Make and delete the ports that Nova leaves to the agent (nova_plug = noop).
 
         The same answer of neutron-server shows which ports changed unnoticed: the next pass
-        asks about them, unless this one (``whole``) does so about all.
+        looks at them, unless this one (``whole``) does so at all.
         """
         announced, deleted = self.rpc_callbacks.take_ports()
         due = self.mgr.plugger.due(announced, deleted, whole=whole)
-        if self.mgr.revisions.due() or due:
+        if self.mgr.unnoticed.due() or due:
             ports = self._ports_here()
             self.mgr.plugger.pulled(ports)
-            changed = self.mgr.revisions.changed(ports)
+            changed = self.mgr.unnoticed.changed(ports, self.wirer.switch.view)
             if not whole:
                 self.rpc_callbacks.mark(changed)

@@ -18,7 +18,7 @@ from vif_uswitch.ml2 import binding
 from vif_uswitch.ml2.callbacks import UswitchRpcCallbacks
 from vif_uswitch.ml2.compat import CommonAgentManagerBase
 from vif_uswitch.ml2.plugger import Plugger
-from vif_uswitch.ml2.revisions import Revisions
+from vif_uswitch.ml2.unnoticed import Unnoticed
 from vif_uswitch.ml2.wirer import Wirer
 
 LOG = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class UswitchManager(CommonAgentManagerBase):
         """``vhost_socket_dir``: "" for what uswitchd says."""
         self.wirer = wirer
         self.plugger = Plugger(wirer.switch, host)
-        self.revisions = Revisions()
+        self.unnoticed = Unnoticed(host)
         self.host = host
         self._vhost_socket_dir = vhost_socket_dir
         self._details: Json = {}

@@ -222,6 +222,25 @@ def _differences(port: Json, wanted: Json) -> Json:
     return changes
 
 
+def is_as_listed(port: Mapping[str, Any], host: str, view: View) -> bool:
+    """Whether a port is in the switch as neutron-server lists it, or not plugged at all.
+
+    ``port``: what the API shows of one that is bound to ``host``, or was or will be.  It
+    says nothing of the network itself, neither its VLAN nor its MTU.
+    """
+    there = view.ports.get(port["id"])
+    if there is None:
+        return True
+    if port["binding:host_id"] != host:
+        return not there["macs"]
+    if port["status"] != ("ACTIVE" if port["admin_state_up"] else "DOWN"):
+        return False
+    try:
+        return not _differences(there, _wanted(port))
+    except InvalidInput:
+        return False
+
+
 def details_of(port: Mapping[str, Any], network: Mapping[str, Any]) -> Json | None:
     """What ``wire()`` needs of a port whose guest comes here from another host.
 

@@ -55,6 +55,18 @@ def bound(port_id: str = PORT, nova_plug: str = "noop", **more: Any) -> Json:
     }  # fmt: skip
 
 
+def listed(port_id: str = PORT, nova_plug: str = "vrouter", **more: Any) -> Json:
+    """A port on host1 as neutron-server lists it: what the API shows, nothing of its network."""
+    told = details(port_id)
+    shown = ("mac_address", "admin_state_up", "device_owner", "port_security_enabled", "fixed_ips",
+             "allowed_address_pairs")  # fmt: skip
+    return bound(port_id, nova_plug, **{
+        **{key: told[key] for key in shown},
+        "name": "", "status": "ACTIVE", "revision_number": 3, "updated_at": "2026-01-01T00:00:00Z",
+        **more,
+    })  # fmt: skip
+
+
 class Clock:
     now = 0.0
 
