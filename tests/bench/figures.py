@@ -11,16 +11,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 from testbed import TestbedError
 from testbed.daemons import ApiError
 from testbed.process import cpu_seconds
 
-from . import libvirt, quiet, veth
+from . import libvirt, neutron, quiet, veth
 from .cases import IO, OVS, Case
 from .contenders import CONTENDERS, Contender, Uswitch
+from .figure import Figure, Limit, Setting
 from .load import Guests, parse_answer
 
 OURS = Uswitch.name
@@ -29,37 +28,6 @@ TURNS = 4  # with and without an attacker
 FLOOD = "64 B flood"
 STOPPED = "stopped receiver"
 ATTACKS = {FLOOD: 1, "broadcast": 2, "new addresses": 3, STOPPED: 4}  # as guests.h numbers them
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """At most (or at least) this much, of another one's value if ``of`` names one."""
-
-    value: float
-    of: str = ""
-    at_least: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One value of one round."""
-
-    name: str
-    subject: str
-    value: float
-    unit: str
-    limits: tuple[Limit, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What an experiment needs to know of the run."""
-
-    directory: Path
-    cpus: tuple[int, int]
-    seconds: float
-    priority: bool
-    programs: Path
 
 
 def _prefer(setting: Setting, load: Guests) -> None:
@@ -294,6 +262,7 @@ EXPERIMENTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
     "idle-waiting": waiting, "control": control, "fairness": fairness, "fairness-limited": limited,
     "libvirt-hook": under_libvirt(libvirt.hook),
     "libvirt-migration": under_libvirt(libvirt.migration),
+    "neutron-list": neutron.listing,
 }
-ONCE = ("idle", "libvirt")  # long enough to need no second round
-BY_NAME = ("libvirt",)  # minutes, and no matter of the packet path: only if asked for
+ONCE = ("idle", "libvirt", "neutron")  # long enough to need no second round
+BY_NAME = ("libvirt", "neutron")  # minutes, and no matter of the packet path: only if asked for

@@ -22,7 +22,8 @@ from testbed import TestbedError, unprivileged
 from . import quiet
 from .cases import Case
 from .contenders import Contender
-from .figures import EXPERIMENTS, ONCE, Figure, Setting
+from .figure import Figure, Setting
+from .figures import EXPERIMENTS, ONCE
 from .generator import Generator, Load, Window
 from .load import Guests
 

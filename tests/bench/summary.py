@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .cases import Case
-from .figures import Figure
+from .figure import Figure
 from .rounds import Measured, Sample
 
 

@@ -106,8 +106,13 @@ class ListeningNova:
 class Neutron:
     """neutron-server, and its API."""
 
-    def __init__(self, directory: Path, nova: ListeningNova, **server_options: object) -> None:
+    def __init__(
+        self, directory: Path, nova: ListeningNova, *, agent_down_s: int = AGENT_DOWN_S,
+        **server_options: object,
+    ) -> None:  # fmt: skip
+        """``server_options``: of our mechanism driver."""
         self.directory = directory
+        self._agent_down_s = agent_down_s
         self.relay = directory / "relay.sock"
         self.log = directory / "neutron-server.log"
         self._made: list[str] = []
@@ -118,6 +123,10 @@ class Neutron:
                 [sys.executable, "-m", "tests.openstack.neutron_server", str(directory)],
                 cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True,
             )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def wait(self) -> None:
         """Until it serves its API."""
@@ -133,7 +142,7 @@ class Neutron:
             "DEFAULT": {
                 "auth_strategy": "noauth", "core_plugin": "ml2", "service_plugins": "",
                 "transport_url": "fake:/", "state_path": self.directory, "log_file": self.log,
-                "api_paste_config": paste, "agent_down_time": AGENT_DOWN_S,
+                "api_paste_config": paste, "agent_down_time": self._agent_down_s,
                 "send_events_interval": 1, "dhcp_agent_notification": False,
                 "rpc_response_timeout": 60,
             },

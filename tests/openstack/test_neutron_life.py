@@ -184,6 +184,7 @@ def test_messages_are_lost(cloud: Cloud) -> None:
     until(lambda: "10.9.9.9" in str(a.show()["guard"]), "the pair arrives")
 
 
+@pytest.mark.spare
 def test_what_was_lost_is_found_and_nobody_else_is_asked_about(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:

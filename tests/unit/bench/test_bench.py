@@ -8,7 +8,7 @@ import pytest
 from testbed import TestbedError
 from tests.bench import report, summary
 from tests.bench.cases import CASES, Case, Expected
-from tests.bench.figures import Figure, Limit
+from tests.bench.figure import Figure, Limit
 from tests.bench.generator import Window, Work
 from tests.bench.load import parse_answer
 from tests.bench.ovs import parse_pmd, parse_queues
