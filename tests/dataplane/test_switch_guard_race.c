@@ -9,6 +9,7 @@
  *  - when the call has returned, what only the former guard allowed is not delivered any more.
  */
 #include <pthread.h>
+#include <sched.h>
 
 #include "base/rcu.h"
 #include "fake_port.h"
@@ -51,6 +52,8 @@ static struct port_ops counting_ops;
 /* Twice the number of changes of guards that are done; odd while one is being made. */
 static _Atomic unsigned phase;
 static _Atomic bool stop;
+/* Workers that have had a turn: before that a change of guards waits for nobody. */
+static _Atomic uint32_t started;
 
 static unsigned counting_tx_burst(struct port *p, struct frame *const *frames, unsigned n)
 {
@@ -88,7 +91,7 @@ static void *work(void *arg)
     uint32_t x = 12345 + w->id;
 
     rcu_worker_register();
-    while (!atomic_load(&stop)) {
+    for (unsigned n = 0; !atomic_load(&stop); n++) {
         const uint64_t before[] = { delivered[A], delivered[B] };
         const unsigned began = atomic_load(&phase);
 
@@ -96,6 +99,8 @@ static void *work(void *arg)
         switch_burst(&core, scratch, &port[w->id]->port.rxq[0], burst, SECOND);
         if (!(began & 1) && atomic_load(&phase) == began)
             w->wrong += began / 2 % 2 ? delivered[A] - before[0] : delivered[B] - before[1];
+        if (n == 0)
+            atomic_fetch_add(&started, 1);
         rcu_worker_quiescent();
     }
     rcu_worker_unregister();
@@ -149,6 +154,8 @@ TEST(guards_are_exchanged_under_traffic)
         w[i].id = i;
         CHECK_EQ(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
     }
+    while (atomic_load(&started) < N_WORKERS)
+        sched_yield();
     for (unsigned n = 0; n < CHANGES; n++) {
         atomic_fetch_add(&phase, 1);
         for (uint32_t i = 0; i < N_WORKERS; i++)

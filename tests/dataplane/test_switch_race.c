@@ -12,6 +12,7 @@
  *  - when all is quiet, counters equal what is in the table, and no address is in it twice.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "base/rcu.h"
@@ -59,6 +60,8 @@ static struct switch_core *core;
 static struct us_switch_page page;
 static struct race_port *fixed[N_FIXED], *guest[N_GUESTS];
 static _Atomic bool stop;
+/* Workers that have had a turn: before that a change waits for nobody. */
+static _Atomic uint32_t started;
 static _Atomic uint64_t wrong_total;
 
 /* Bytes 14 and 15 of every frame name its segment and whether port 0's pinned address is its destination. */
@@ -165,6 +168,8 @@ static void *work(void *arg)
         turn(w, w->id + 3, &x, now);
         turn(w, FIRST_GUEST + w->id, &x, now);
         now += 20 * 1000 * 1000;        /* time flies, so that things expire as well */
+        if (n == 0)
+            atomic_fetch_add(&started, 1);
         rcu_worker_quiescent();
         if (n % 64 == 0) {
             rcu_worker_offline();
@@ -293,6 +298,8 @@ TEST(workers_and_control)
                                      .burst = aligned_alloc(64, sizeof(struct burst)) };
         CHECK_EQ(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
     }
+    while (atomic_load(&started) < N_WORKERS)
+        sched_yield();
     change_all();
     atomic_store(&stop, true);
     for (unsigned i = 0; i < N_WORKERS; i++) {
