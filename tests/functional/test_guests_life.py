@@ -160,13 +160,13 @@ def test_dataplane_killed_under_ping(switch: Switch, pair: tuple[Vm, Vm]) -> Non
 def test_dataplane_killed_under_tcp(switch: Switch, pair: tuple[Vm, Vm]) -> None:
     """The stream goes on, and not a byte of it changes."""
     a, b = pair
-    wanted = v.offer_file(a, 8)
-    b.guest.spawn(v.fetching(a.ip, 8), "fetch")
+    wanted = v.offer_file(a, 32)
+    b.guest.spawn(v.fetching(a.ip, 32), "fetch")
     for _ in range(3):
-        time.sleep(0.4)
+        time.sleep(0.2)
         switch.wait_replaced(switch.kill_dataplane())
     assert b.guest.run("test -e /tmp/fetch.rc").rc, "it ended too soon to prove anything"
-    assert b.guest.collect("fetch", 120).output == wanted
+    assert b.guest.collect("fetch", 240).output == wanted
     assert (a.checksum_errors(), b.checksum_errors()) == (0, 0)
 
 
