@@ -17,6 +17,7 @@ from tests.e2e.report import Report
 
 PROJECT = "demo"
 NETWORKS = {"blue": "10.1.0.0/24", "red": "10.2.0.0/24"}
+POOL = 10, 199  # what Neutron gives out; the stages take other addresses for what is nobody's
 # Two in one network on one host, two in one network on two hosts.
 SERVERS = {"red1": ("red", "host1"), "red2": ("red", "host1"),
            "blue1": ("blue", "host1"), "blue2": ("blue", "host2")}  # fmt: skip
@@ -44,8 +45,10 @@ class Tenant:
         for name, cidr in NETWORKS.items():
             network = self.user.network.create_network(name=name)
             self.networks[name] = network
+            first, last = (cidr.replace("0/24", str(number)) for number in POOL)
             self.subnets[name] = self.user.network.create_subnet(
-                network_id=network.id, name=name, ip_version=4, cidr=cidr)  # fmt: skip
+                network_id=network.id, name=name, ip_version=4, cidr=cidr,
+                allocation_pools=[{"start": first, "end": last}])  # fmt: skip
 
     def vlan(self, name: str) -> int:
         """The VLAN of a network, which only an administrator may know."""
