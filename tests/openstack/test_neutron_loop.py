@@ -44,6 +44,7 @@ class Server:
         self.heartbeats: list[Json] = []
         self.broker_away = False
         self.asked: list[str] = []  # devices, each time
+        self.lists = 0
 
     def _status(self, device: str, status: str) -> None:
         """As neutron-server does it: a status is a change like any other."""
@@ -67,7 +68,13 @@ class Server:
         return {"devices": known, "failed_devices": sorted(self.failing & set(devices))}
 
     def get_ports_by_vnic_type_and_host(self, *_: Any, **__: Any) -> list[Json]:
+        self.lists += 1
         return copy.deepcopy(self.bound)
+
+    def get_network_details(self, *_: Any, **__: Any) -> Json:
+        told = details()
+        of_network = ("network_type", "physical_network", "segmentation_id")
+        return {"mtu": told["mtu"], **{f"provider:{key}": told[key] for key in of_network}}
 
     def update_device_up(self, _context: Any, device: str, *_: Any) -> None:
         self.reported[device] = "up"
@@ -181,6 +188,41 @@ def test_a_cut_that_is_refused_is_done_later(rig: Rig) -> None:
     rig.control.refuse.clear()
     rig.passes(5)
     assert rig.control.ports[PORT]["segment"] is None
+
+
+def expect(rig: Rig, *devices: str) -> None:
+    """Their guests will come from another host."""
+    for device in devices:
+        rig.control.ports[device] = port(device)
+        rig.server.ports[device] = {"device": device, "no_active_binding": True}
+        rig.server.bound.append(listed(device, **{"binding:host_id": "host2"}))
+
+
+def test_ports_that_wait_for_their_guests_are_wired_by_one_list(rig: Rig) -> None:
+    rig.passes(2)
+    before = rig.server.lists
+    expect(rig, PORT, PORT2)
+    rig.news.mark({PORT, PORT2})
+    rig.passes()
+    for device in (PORT, PORT2):
+        there = rig.control.ports[device]
+        assert (there["segment"], there["macs"]) == (NET, [])
+        assert rig.server.reported[device] == "up"
+    assert rig.server.lists == before + 1
+
+
+def test_a_port_that_cannot_be_wired_for_its_guest_is_not_reported(rig: Rig) -> None:
+    """So that Nova leaves the guest where it is connected."""
+    rig.passes(2)
+    rig.server.reported.clear()
+    expect(rig, PORT)
+    rig.control.refuse[PORT] = FULL
+    rig.news.mark({PORT})
+    rig.passes()
+    assert rig.server.reported == {}
+    rig.control.refuse.clear()
+    rig.passes(4)
+    assert rig.server.reported == {PORT: "up"}
 
 
 def test_a_port_that_could_not_be_made_is_made_later(rig: Rig) -> None:

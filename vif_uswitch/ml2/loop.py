@@ -19,8 +19,10 @@ What differs from the base class, and why:
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import oslo_messaging
@@ -125,20 +127,21 @@ class UswitchAgentLoop(CommonAgentLoop):
         except oslo_messaging.MessagingException as error:
             LOG.warning("neutron-server cannot be asked about %d ports: %s", len(devices), error)
             return True
+        ports_here = functools.cache(self._ports_here)
         for details in answer["devices"]:
-            self._treat(details)
+            self._treat(details, ports_here)
         for device in answer["failed_devices"]:
             self.wirer.failed(device, "neutron-server failed to tell about it, see its log")
         return False
 
-    def _treat(self, details: Json) -> None:
+    def _treat(self, details: Json, ports_here: Callable[[], list[Json]]) -> None:
         """Nothing is raised: one port's trouble is not another's."""
         device = str(details.get("device"))
         try:
             if "port_id" in details:
                 self._process_device_if_exists(details)
             elif constants.NO_ACTIVE_BINDING in details:
-                self._hold(device)
+                self._hold(device, ports_here)
             elif self.wirer.cut(device):
                 LOG.info("Port %s is unknown to Neutron, or not bound: taken out of its network",
                          device)  # fmt: skip
@@ -155,19 +158,19 @@ class UswitchAgentLoop(CommonAgentLoop):
             LOG.exception("Port %s failed", device)
             self.wirer.failed(device, "an unexpected error, see above")
 
-    def _hold(self, device: str) -> None:
+    def _hold(self, device: str, ports_here: Callable[[], list[Json]]) -> None:
         """Its guest has moved to another host, or is still there and will come here."""
         if self.wirer.has_left(device):
             return
         LOG.info("Port %s waits for its guest from another host", device)
-        details = self._details_of_expected(device)
+        details = self._details_of_expected(device, ports_here())
         if details is None or self.wirer.wire(details):
             # neutron-server passes this on to Nova although the port is not bound here.
             self.plugin_rpc.update_device_up(self.context, device, self.agent_id, cfg.CONF.host)
 
-    def _details_of_expected(self, device: str) -> Json | None:
+    def _details_of_expected(self, device: str, ports_here: list[Json]) -> Json | None:
         """None if they cannot be known: then the port is in no network until its guest is bound."""
-        found = [port for port in self._ports_here() if port["id"] == device]
+        found = [port for port in ports_here if port["id"] == device]
         if not found:
             return None
         network = self.plugin_rpc.get_network_details(
